@@ -1,0 +1,36 @@
+"""lazypix: store an image once, ask for any size of it by URL."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lazypix.catalog import Image
+    from lazypix.errors import LazypixError
+    from lazypix.library import Library, Variant
+    from lazypix.plan import Limits
+    from lazypix.transform import Focal, Region, Transform
+
+__all__ = ["Focal", "Image", "LazypixError", "Library", "Limits", "Region", "Transform", "Variant", "__version__"]
+__version__ = version("lazypix")
+
+# Where each public name lives. They are imported when first asked for, so that a renderer process, which needs
+# none of them, starts fast and stays small.
+_HOMES = {
+    "Focal": "lazypix.transform",
+    "Image": "lazypix.catalog",
+    "LazypixError": "lazypix.errors",
+    "Library": "lazypix.library",
+    "Limits": "lazypix.plan",
+    "Region": "lazypix.transform",
+    "Transform": "lazypix.transform",
+    "Variant": "lazypix.library",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

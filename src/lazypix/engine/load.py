@@ -1,0 +1,94 @@
+"""From a file to libvips images: probing headers, verifying, and loading as a plan says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyvips
+
+from lazypix.errors import BrokenImage
+from lazypix.formats import SNIFF_BYTES, readable
+from lazypix.plan import Limits, Plan, Probe, check_probe
+
+# Loaders by format, each named outright: libvips' own guessing could be led to a loader that is not on this list.
+_LOADERS: dict[str, str] = {
+    "jpg": "jpegload",
+    "png": "pngload",
+    "gif": "gifload",
+    "webp": "webpload",
+    "avif": "heifload",
+    "tiff": "tiffload",
+}
+_ANIMATED = ("gif", "webp")
+
+
+def probe(path: str) -> Probe:
+    """Read the header of the file at `path`.
+
+    Raises:
+        UnsupportedImage: no format that can be read.
+        BrokenImage: the header is damaged.
+    """
+    with open(path, "rb") as file:
+        found = readable(file.read(SNIFF_BYTES))
+    try:
+        image = _load(found.name, path, n=-1) if found.name in _ANIMATED else _load(found.name, path)
+    except pyvips.Error as error:
+        raise broken(found.name, error) from None
+    frames = _header(image, "n-pages", 1) if found.name in _ANIMATED else 1
+    return Probe(
+        format=found.name,
+        width=image.width,
+        height=_header(image, "page-height", image.height) if frames > 1 else image.height,
+        frames=frames,
+        orientation=_header(image, "orientation", 1),
+        alpha=bool(image.hasalpha()),
+    )
+
+
+def verify(path: str, limits: Limits) -> Probe:
+    """Probe the file, check it against `limits`, and only then decode every pixel of it.
+
+    Raises:
+        UnsupportedImage, TooLarge, BrokenImage: as `Engine.inspect`.
+    """
+    found = check_probe(probe(path), limits)
+    try:
+        _load(found.format, path, **({"n": -1} if found.frames > 1 else {}), access="sequential").avg()
+    except pyvips.Error as error:
+        raise broken(found.format, error) from None
+    return found
+
+
+def load_frames(path: str, plan: Plan) -> list[pyvips.Image]:
+    """Load the frames that `plan` wants, shrunk by the decoder where the plan says so; lazily, as libvips does."""
+    options: dict[str, Any] = {}
+    if plan.shrink > 1:
+        options = {"shrink": plan.shrink} if plan.source == "jpg" else {"scale": 1 / plan.shrink}
+    if plan.frames == 1:
+        return [_load(plan.source, path, access="sequential", **options)]
+    strip = _load(plan.source, path, n=plan.frames, **options).copy_memory()
+    height = strip.get("page-height")
+    return [strip.crop(0, top, strip.width, height) for top in range(0, strip.height, height)]
+
+
+def animation(path: str, source: str) -> dict[str, Any]:
+    """Return the animation's metadata: `delay` (milliseconds a frame) and `loop` (0 is for ever)."""
+    image = _load(source, path, n=-1)
+    return {name: image.get(name) for name in ("delay", "loop") if image.get_typeof(name)}
+
+
+def broken(name: str, error: pyvips.Error) -> BrokenImage:
+    """Translate libvips' error; its detail names the codec's complaint and never a path."""
+    lines = [line.strip() for line in error.detail.splitlines() if line.strip() and "/" not in line]
+    reason = f" ({lines[-1]})" if lines else ""
+    return BrokenImage(f"The {name} image is truncated or damaged{reason}")
+
+
+def _load(source: str, path: str, **options: Any) -> pyvips.Image:
+    # "truncated" refuses files that end early; "warning" would refuse many a camera's harmless oddities.
+    return getattr(pyvips.Image, _LOADERS[source])(path, fail_on="truncated", **options)
+
+
+def _header(image: pyvips.Image, name: str, default: int) -> int:
+    return int(image.get(name)) if image.get_typeof(name) else default

@@ -1,0 +1,177 @@
+"""The engine of server mode: renderer processes with a deadline, a memory limit and recycling."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from lazypix.errors import Busy, RendererLost, RenderTimeout
+from lazypix.plan import Limits, Plan, Probe
+
+T = TypeVar("T")
+
+# glibc's malloc gives every thread an arena and keeps what was freed; with these three settings, read when a
+# process starts, the memory of a mixed load stays flat at about half (measured; see docs/performance.md).
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RendererLimits:
+    """What one renderer may take."""
+
+    deadline_s: float = 15.0
+    """Seconds for one image, from when a renderer takes it up."""
+    memory_bytes: int = 2 * 1024**3
+    """Address space of a renderer process; an image that needs more kills it. 0: no limit."""
+    renders: int = 1000
+    """Renders after which a renderer process is replaced by a fresh one."""
+
+
+class RendererEngine:
+    """Runs the work in `processes` spawned processes, so that a bad image can only hurt its own request.
+
+    A process that dies or passes the deadline is replaced. `prepare` runs in every renderer when it starts
+    (picklable; for tests and instrumentation).
+    """
+
+    def __init__(
+        self, processes: int, limits: RendererLimits | None = None, prepare: Callable[[], None] | None = None
+    ) -> None:
+        self._processes = processes
+        self._limits = limits or RendererLimits()
+        self._prepare = prepare
+        self._lock = threading.Lock()
+        self._closed = False
+        bound_allocator(os.environ)
+        self._pool = self._new_pool()
+
+    def inspect(self, path: str, limits: Limits) -> Future[Probe]:
+        return self._submit(_inspect, path, limits)
+
+    def render(self, path: str, plan: Plan) -> Future[bytes]:
+        return self._submit(_render, path, plan)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._pool.stop()
+        self._pool.join()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._processes,
+            max_tasks=self._limits.renders,
+            initializer=_start,
+            initargs=(self._limits.memory_bytes, os.getpid(), self._prepare),
+            # Spawned, never forked: a fork would copy locks that other threads hold at that moment.
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def _submit(self, function: Callable[..., T], *args: object) -> Future[T]:
+        outer: Future[T] = Future()
+        self._try(outer, function, args, tries_left=2)
+        return outer
+
+    def _try(self, outer: Future[T], function: Callable[..., T], args: tuple[object, ...], tries_left: int) -> None:
+        """Schedule the work; when the whole pool broke under it, make a new pool and try again."""
+        pool = self._pool
+        try:
+            inner = pool.schedule(function, args=args, timeout=self._limits.deadline_s)
+        except RuntimeError as error:  # the pool is broken or closed
+            self._again(outer, function, args, tries_left, pool, error)
+            return
+
+        def done(finished: Future[T]) -> None:
+            error = finished.exception() if not finished.cancelled() else RuntimeError("cancelled")
+            if error is None:
+                outer.set_result(finished.result())
+            elif isinstance(error, BrokenProcessPool):
+                self._again(outer, function, args, tries_left, pool, error)
+            else:
+                outer.set_exception(self._translated(error))
+
+        inner.add_done_callback(done)
+
+    def _again(
+        self, outer: Future[T], function: Callable[..., T], args: tuple[object, ...], tries_left: int,
+        broken: ProcessPool, error: BaseException,
+    ) -> None:  # fmt: skip
+        with self._lock:
+            if self._closed or tries_left <= 0:
+                outer.set_exception(Busy(f"The renderers are not available ({type(error).__name__})"))
+                return
+            if self._pool is broken:
+                self._pool = self._new_pool()
+                threading.Thread(target=_discard, args=(broken,), daemon=True).start()
+        self._try(outer, function, args, tries_left - 1)
+
+    def _translated(self, error: BaseException) -> BaseException:
+        if isinstance(error, TimeoutError):
+            return RenderTimeout(f"The image took longer than {self._limits.deadline_s:g} seconds; it was given up")
+        if isinstance(error, ProcessExpired):
+            return RendererLost("The renderer died of this image (a crash, or more memory than is allowed)")
+        if isinstance(error, MemoryError):
+            return RendererLost("The image needs more memory than is allowed")
+        return error
+
+
+def bound_allocator(environment: os._Environ[str]) -> None:
+    """Set glibc's allocator settings for processes that will be started, where the operator has not set any."""
+    if sys.platform.startswith("linux") and "LD_PRELOAD" not in environment:  # a preloaded jemalloc knows better
+        for name, value in _MALLOC.items():
+            environment.setdefault(name, value)
+
+
+def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -> None:
+    """Prepare a fresh renderer process."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # die at once, also inside of a codec
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    import lazypix.engine.render  # noqa: F401  # load libvips now, not during the first image
+
+    if prepare is not None:
+        prepare()
+
+
+def _follow(parent: int) -> None:
+    """Never outlive a killed server: end this process when its parent is gone.
+
+    Linux could tell us (prctl PR_SET_PDEATHSIG), but means the parent's *thread*, which may end long before.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _inspect(path: str, limits: Limits) -> Probe:
+    from lazypix.engine import render
+
+    return render.inspect(path, limits)
+
+
+def _render(path: str, plan: Plan) -> bytes:
+    from lazypix.engine import render
+
+    return render.render(path, plan)
+
+
+def _discard(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()

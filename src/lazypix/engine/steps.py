@@ -1,0 +1,91 @@
+"""The pipeline: one function a step, and the list of them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyvips
+
+from lazypix.plan import Box, Plan, Smart
+
+PROFILE = "icc-profile-data"
+_SRGB_NAMES = (b"sRGB IEC61966-2.1", "sRGB IEC61966-2.1".encode("utf-16-be"))
+# Formats in which a grey image may stay grey and keep the profile it came with.
+_GREY_PROFILES = ("jpg", "png")
+
+Step = Callable[[pyvips.Image, Plan], pyvips.Image]
+
+
+def cut_region(image: pyvips.Image, plan: Plan) -> pyvips.Image:
+    """Cut out the plan's region, brought down to the size at which the decoder delivered the image."""
+    if plan.region is None:
+        return image
+    box = plan.region
+    left, top = min(box.left // plan.shrink, image.width - 1), min(box.top // plan.shrink, image.height - 1)
+    width = max(1, min(round(box.width / plan.shrink), image.width - left))
+    height = max(1, min(round(box.height / plan.shrink), image.height - top))
+    return image.crop(left, top, width, height)
+
+
+def resize(image: pyvips.Image, plan: Plan) -> pyvips.Image:
+    """Resize to the plan's size, with premultiplied alpha so that hidden colours do not bleed in."""
+    if (image.width, image.height) == (plan.width, plan.height):
+        return image
+    across, down = plan.width / image.width, plan.height / image.height
+    if not image.hasalpha():
+        return image.resize(across, vscale=down)
+    number_format = image.format
+    return image.premultiply().resize(across, vscale=down).unpremultiply().cast(number_format)
+
+
+def to_srgb(image: pyvips.Image, plan: Plan) -> pyvips.Image:
+    """Bring any colour space and depth to 8 bit sRGB (or grey)."""
+    grey = image.interpretation in ("b-w", "grey16")
+    if not image.get_typeof(PROFILE):
+        if image.interpretation == "cmyk":
+            return image.icc_transform("srgb", input_profile="cmyk", intent="perceptual")
+        return image.colourspace("b-w" if grey else "srgb").cast("uchar")
+    if grey and plan.format in _GREY_PROFILES:
+        return image.colourspace("b-w").cast("uchar")
+    if image.format == "uchar" and not grey and any(name in image.get(PROFILE) for name in _SRGB_NAMES):
+        return image
+    try:
+        return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=8)
+    except pyvips.Error:  # a damaged profile: the pixels are still good
+        return image.colourspace("srgb").cast("uchar")
+
+
+def turn(image: pyvips.Image, plan: Plan) -> pyvips.Image:
+    """Rotate by quarter turns and mirror."""
+    if plan.turn.quarters:  # reads in another order than the sequential decoder delivers: from memory
+        image = image.copy_memory().rot(f"d{plan.turn.quarters * 90}")
+    return image.fliphor() if plan.turn.mirror else image
+
+
+def flatten(image: pyvips.Image, plan: Plan) -> pyvips.Image:
+    """Put the plan's background behind transparent pixels."""
+    if plan.background is None or not image.hasalpha():
+        return image
+    colour = list(bytes.fromhex(plan.background))
+    if image.bands < 3:  # a grey image behind which a colour goes is no longer grey
+        grey = colour[0] == colour[1] == colour[2]
+        return image.flatten(background=colour[:1]) if grey else image.colourspace("srgb").flatten(background=colour)
+    return image.flatten(background=colour)
+
+
+def cut(image: pyvips.Image, box: Box) -> pyvips.Image:
+    """Cut a rectangle out of the turned image."""
+    return image.crop(box.left, box.top, box.width, box.height)
+
+
+STEPS: tuple[Step, ...] = (cut_region, resize, to_srgb, turn, flatten)
+"""In this order; what is left after them is `cut`, whose place the first frame decides for all."""
+
+
+def place(image: pyvips.Image, plan: Plan) -> Box | None:
+    """Decide where the plan's crop lies in this (first) frame."""
+    if not isinstance(plan.crop, Smart):
+        return plan.crop
+    found = image.smartcrop(plan.crop.width, plan.crop.height, interesting=plan.crop.by)
+    # libvips leaves the place of the cut in the result's offsets, counted backwards.
+    return Box(left=-found.xoffset, top=-found.yoffset, width=plan.crop.width, height=plan.crop.height)

@@ -1,0 +1,186 @@
+"""Every error that lazypix raises, as one tree.
+
+::
+
+    LazypixError                     500  internal
+    ├── BadRequest                   400  bad_request
+    │   ├── BadTransform             400  bad_transform
+    │   ├── BadIdent                 400  bad_ident
+    │   └── BadUpload                400  bad_upload
+    ├── Unauthorized                 401  unauthorized
+    ├── NotFound                     404  not_found
+    │   └── UnknownImage             404  unknown_image
+    ├── MethodNotAllowed             405  method_not_allowed
+    ├── IdentTaken                   409  ident_taken
+    ├── TooLarge                     413  too_large
+    ├── UnsupportedImage             415  unsupported_image
+    ├── BrokenImage                  422  broken_image
+    ├── RendererLost                 422  renderer_lost
+    │   └── RenderTimeout            422  render_timeout
+    ├── Quarantined                  422  quarantined
+    ├── Busy                         503  busy
+    ├── StoreFailed                  503  store_failed
+    │   ├── BlobMissing              503  blob_missing
+    │   └── BlobExists               503  blob_exists
+    ├── StoreFull                    507  store_full
+    └── SettingsError                500  settings
+
+The text of an error is public: it says what was wrong, names the offending token and what is accepted,
+and never holds a path of the server or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LazypixError(Exception):
+    """Something lazypix refuses or could not do; the message is public."""
+
+    status: ClassVar[int] = 500
+    """HTTP status code that a face answers with."""
+    code: ClassVar[str] = "internal"
+    """Stable name of the error, for programs."""
+    retry_after_s: ClassVar[int | None] = None
+    """Seconds after which asking again makes sense, if it does."""
+
+
+class BadRequest(LazypixError):
+    """The request cannot be understood or must not be made."""
+
+    status = 400
+    code = "bad_request"
+
+
+class BadTransform(BadRequest):
+    """A size or another option is unknown, malformed or impossible."""
+
+    code = "bad_transform"
+
+
+class BadIdent(BadRequest):
+    """An ident holds other characters than are allowed, or is too long."""
+
+    code = "bad_ident"
+
+
+class BadUpload(BadRequest):
+    """An upload has no image, an empty one, or a malformed body."""
+
+    code = "bad_upload"
+
+
+class Unauthorized(LazypixError):
+    """A write came without a valid API key."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class NotFound(LazypixError):
+    """There is nothing at this address."""
+
+    status = 404
+    code = "not_found"
+
+
+class UnknownImage(NotFound):
+    """No image has this ident (or it was deleted)."""
+
+    code = "unknown_image"
+
+
+class MethodNotAllowed(LazypixError):
+    """The address exists, but not for this HTTP method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class IdentTaken(LazypixError):
+    """The ident belongs, or once belonged, to other bytes."""
+
+    status = 409
+    code = "ident_taken"
+
+
+class TooLarge(LazypixError):
+    """More bytes, pixels or frames than the limits allow."""
+
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedImage(LazypixError):
+    """The bytes are no image, or of a format that cannot be read or written here."""
+
+    status = 415
+    code = "unsupported_image"
+
+
+class BrokenImage(LazypixError):
+    """The bytes begin like an image, but cannot be decoded to the end."""
+
+    status = 422
+    code = "broken_image"
+
+
+class RendererLost(LazypixError):
+    """The renderer process died of this image (crash or memory limit)."""
+
+    status = 422
+    code = "renderer_lost"
+
+
+class RenderTimeout(RendererLost):
+    """The renderer was stopped because this image took longer than the deadline."""
+
+    code = "render_timeout"
+
+
+class Quarantined(LazypixError):
+    """The image cost renderers their lives before and is no longer rendered."""
+
+    status = 422
+    code = "quarantined"
+
+
+class Busy(LazypixError):
+    """All places in the queue are taken."""
+
+    status = 503
+    code = "busy"
+    retry_after_s = 1
+
+
+class StoreFailed(LazypixError):
+    """The store or the catalog could not do its work."""
+
+    status = 503
+    code = "store_failed"
+    retry_after_s = 5
+
+
+class BlobMissing(StoreFailed):
+    """No blob is stored under this key."""
+
+    code = "blob_missing"
+
+
+class BlobExists(StoreFailed):
+    """A blob is already stored under this key."""
+
+    code = "blob_exists"
+
+
+class StoreFull(LazypixError):
+    """There is no space left for the blob."""
+
+    status = 507
+    code = "store_full"
+
+
+class SettingsError(LazypixError):
+    """One or more settings are wrong; the message lists every fault."""
+
+    code = "settings"

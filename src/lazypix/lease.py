@@ -1,0 +1,143 @@
+"""One worker for one piece of work: in the process (`SingleFlight`) and across processes (`KeyLocks`)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from lazypix.errors import Busy
+
+T = TypeVar("T")
+
+_STRIPES = 4096
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.002, 0.05
+
+
+class SingleFlight(Generic[T]):
+    """Runs work for a key once, however many ask for it at the same time; all get the same result or error.
+
+    At most `max_keys` pieces of work are under way or waiting for the executor; joining one that is there is
+    always possible.
+    """
+
+    def __init__(self, executor: Executor, *, max_keys: int) -> None:
+        self._executor = executor
+        self._max_keys = max_keys
+        self._lock = threading.Lock()
+        self._flights: dict[str, Future[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def start(self, key: str, work: Callable[[], T]) -> Future[T]:
+        """Return the future of the work that is under way for `key`, or start it.
+
+        The future is shared: nobody may cancel it.
+
+        Raises:
+            Busy: `max_keys` other keys are under way.
+        """
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight
+            if len(self._flights) >= self._max_keys:
+                raise Busy(f"{self._max_keys} images are being made; ask again in a moment")
+            flight = Future()
+            flight.set_running_or_notify_cancel()  # a waiter that gives up cannot cancel it for the others
+            self._flights[key] = flight
+        try:
+            self._executor.submit(self._fly, key, work, flight)
+        except RuntimeError as error:  # shutting down
+            self._land(key)
+            flight.set_exception(Busy(f"Shutting down ({error})"))
+        return flight
+
+    def _fly(self, key: str, work: Callable[[], T], flight: Future[T]) -> None:
+        try:
+            result = work()
+        except BaseException as error:  # handed to every waiter
+            self._land(key)
+            flight.set_exception(error)
+        else:
+            self._land(key)
+            flight.set_result(result)
+
+    def _land(self, key: str) -> None:
+        with self._lock:
+            del self._flights[key]
+
+
+class KeyLocks:
+    """Locks by key between all processes of one machine that use the same folder.
+
+    The kernel releases the lock of a process that dies, so there is nothing to expire or to clean up. Keys are
+    spread over `_STRIPES` lock files; two keys on one file only wait for each other. A holder must not take a
+    second lock.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def hold(self, key: str, *, patience_s: float) -> Iterator[bool]:
+        """Hold the lock of `key`; give True, or False when it was not to be had for `patience_s` seconds."""
+        descriptor = os.open(self._path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            yield _wait_for(descriptor, patience_s)
+        finally:
+            os.close(descriptor)  # releases the lock
+
+    def _path(self, key: str) -> Path:
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        return self._folder / f"{int.from_bytes(digest, 'big') % _STRIPES:03x}"
+
+
+class FolderInUse:
+    """Tells whether this is the only process that uses a folder.
+
+    Every user holds a shared lock for as long as it lives. Who can have it exclusively for a moment is alone:
+    whatever looks unfinished in the folder then was left by a process that died.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def join(self, when_alone: Callable[[], None]) -> None:
+        """Become a user of the folder; when there is no other, do `when_alone` first."""
+        if _try_lock(self._descriptor, fcntl.LOCK_EX):
+            when_alone()
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def leave(self) -> None:
+        """Stop being a user of the folder."""
+        os.close(self._descriptor)
+
+
+def _wait_for(descriptor: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    wait_s = _FIRST_WAIT_S
+    while not _try_lock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+    return True
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,423 @@
+"""`Library`: what people import. Adds originals, makes variants, and keeps store and catalog in step."""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from lazypix.cache import MemoryCache
+from lazypix.catalog import Catalog, Image, StoredVariant
+from lazypix.dialects import Wanted
+from lazypix.dialects.native import Native
+from lazypix.engine import Engine
+from lazypix.errors import (
+    BadUpload,
+    BlobExists,
+    BlobMissing,
+    IdentTaken,
+    LazypixError,
+    Quarantined,
+    RendererLost,
+    StoreFailed,
+    StoreFull,
+    UnsupportedImage,
+)
+from lazypix.formats import by_name
+from lazypix.incoming import Incoming, IncomingFolder
+from lazypix.keys import KeyScheme, check_ident, new_ident
+from lazypix.lease import FolderInUse, KeyLocks, SingleFlight
+from lazypix.plan import Limits, make_plan
+from lazypix.stores import BlobStore
+from lazypix.stores.local import LocalStore
+from lazypix.transform import Transform
+
+log = logging.getLogger("lazypix")
+
+STRIKES = 2
+"""How many renderers an image may cost before it is quarantined."""
+MOUNT = "/image/"
+"""The path below which images are served."""
+_COPY_BYTES = 1024 * 1024
+_KNOWN_IMAGES = 20_000
+_FACTS_TTL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """The encoded result of a transform of an image."""
+
+    image: Image
+    transform: Transform
+    """With its format decided."""
+    body: bytes
+    timings_ms: tuple[tuple[str, float], ...] = ()
+    """How long each step took, for one that was made just now; empty for one that was stored."""
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type, such as `image/webp`."""
+        return by_name(self.transform.format or "").mime
+
+
+class Library:
+    """A collection of images. Safe to use from many threads; several processes may open the same one.
+
+    Built from parts; `Library.open` is the embedded default. Close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        store: BlobStore,
+        engine: Engine,
+        folder: Path,
+        limits: Limits | None = None,
+        keys: KeyScheme | None = None,
+        base_url: str = "",
+        queue: int = 256,
+        patience_s: float = 30.0,
+    ) -> None:
+        """`folder` holds incoming files and locks; `queue` bounds the variants being made at once."""
+        self.catalog = catalog
+        self.store = store
+        self.engine = engine
+        self.limits = limits or Limits()
+        self.keys = keys or KeyScheme()
+        self.base_url = base_url.rstrip("/")
+        self.incoming = IncomingFolder(folder / "incoming", self.limits.max_bytes)
+        self._patience_s = patience_s
+        self._locks = KeyLocks(folder / "locks")
+        self._makers = ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 2, thread_name_prefix="lazypix-make")
+        self._flights: SingleFlight[Variant] = SingleFlight(self._makers, max_keys=queue)
+        self._facts: MemoryCache[Image] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=_FACTS_TTL_S)
+        self._in_use = FolderInUse(folder / "in-use")
+        self._in_use.join(when_alone=self._sweep_all)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, engine: Engine | None = None, **options: Any) -> Library:
+        """Open (or make) a library in a folder: files and SQLite, rendering in threads unless `engine` is given.
+
+        `options` go to `Library`.
+        """
+        root = Path(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        if engine is None:
+            from lazypix.engine.threads import ThreadEngine  # loads libvips, which a server process does without
+
+            engine = ThreadEngine()
+        catalog = Catalog.sqlite(root / "catalog.sqlite")
+        return cls(catalog=catalog, store=LocalStore(root / "images"), engine=engine, folder=root, **options)
+
+    def close(self) -> None:
+        """Finish what is being made, then close all parts."""
+        self._makers.shutdown(wait=True, cancel_futures=True)
+        self.engine.close()
+        self.catalog.close()
+        self._in_use.leave()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- originals ---------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        source: bytes | str | Path | BinaryIO,
+        *,
+        ident: str | None = None,
+        filename: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Image:
+        """Store an original: bytes, the path of a file, or a binary file that is read to its end.
+
+        It is verified (decoded once), and durable when this returns. Without `ident` a new one is made.
+
+        Raises:
+            BadIdent, IdentTaken: `ident` is malformed, or was ever given before.
+            BadUpload: it is empty.
+            UnsupportedImage: it is no image that can be read, or its filename says another format.
+            TooLarge: over the limits of bytes, pixels or frames.
+            BrokenImage, RendererLost: it cannot be decoded to the end.
+            StoreFull, StoreFailed: it could not be stored.
+        """
+        if isinstance(source, str | Path) and filename is None:
+            filename = PurePath(source).name
+        with self.incoming.new() as incoming:
+            _copy(source, incoming)
+            return self.add_incoming(incoming, ident=ident, filename=filename, metadata=metadata)
+
+    def add_incoming(
+        self,
+        incoming: Incoming,
+        *,
+        ident: str | None = None,
+        filename: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Image:
+        """Store an original that has been received already; as `add`."""
+        ident = check_ident(ident) if ident is not None else new_ident()
+        incoming.finish()
+        if incoming.size == 0:
+            raise BadUpload("The image is empty (0 bytes)")
+        probe = self.engine.inspect(str(incoming.path), self.limits).result()
+        _check_filename(filename, probe.format)
+        image = Image(
+            ident=ident,
+            sha256=incoming.sha256,
+            size=incoming.size,
+            probe=probe,
+            created=datetime.now(UTC),
+            filename=filename,
+            metadata=metadata or {},
+        )
+        self._store_original(image, incoming.path)
+        return image
+
+    def _store_original(self, image: Image, path: Path) -> None:
+        """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim."""
+        self.catalog.claim(image)
+        try:
+            self.store.create(self._origin_key(image), path)
+        except BlobExists:
+            self.catalog.abandon(image.ident)  # the blob is not ours to remove
+            raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
+        except BaseException:
+            self._retract(image.ident)
+            raise
+        self.catalog.publish(image.ident)
+
+    def get(self, ident: str) -> Image:
+        """Return what is known of an image.
+
+        Raises:
+            BadIdent, UnknownImage: there is no such image.
+        """
+        known = self._facts.get(check_ident(ident))
+        if known is None:
+            known = self.catalog.get(ident)
+            self._facts.set(ident, known, 1)
+        return known
+
+    def list(self, *, limit: int = 100, before: str | None = None) -> list[Image]:
+        """Return images, newest first; `before` continues after the last ident of the page before."""
+        return self.catalog.list(limit=limit, before=before)
+
+    def original(self, ident: str) -> bytes:
+        """Return the original, as it came.
+
+        Raises:
+            BadIdent, UnknownImage: there is no such image.
+        """
+        return self.store.get(self._origin_key(self.get(ident)))
+
+    def original_path(self, image: Image) -> Path | None:
+        """Return the original's file, to be read only, or None when the store has no files."""
+        return self.store.local_path(self._origin_key(image))
+
+    def delete(self, ident: str) -> None:
+        """Remove the original and all variants. The ident stays taken for ever.
+
+        Raises:
+            BadIdent, UnknownImage: there is no such image.
+        """
+        self.catalog.begin_delete(check_ident(ident))
+        self._facts.delete(ident)
+        self._finish_delete(ident)
+
+    # --- variants ----------------------------------------------------------------------------------------------
+
+    def variant(self, ident: str, transform: Transform | str, *, format: str | None = None) -> Variant:
+        """Return a variant: the stored one, or one that is made and stored now.
+
+        `transform` may be its text. Without a format the original's is taken, or one that can hold it.
+
+        Raises:
+            BadIdent, UnknownImage: there is no such image.
+            BadTransform: the transform is wrong, or impossible for this image.
+            BrokenImage, RendererLost, Quarantined: the original cannot be rendered.
+            Busy: too many variants are being made.
+        """
+        image = self.get(ident)
+        wanted = Transform.parse(transform) if isinstance(transform, str) else transform
+        if format is not None:
+            wanted = replace(wanted, format=Transform.from_options([("format", format)]).format)
+        decided = wanted if wanted.format else wanted.as_format(natural_format(image, wanted))
+        return self.stored(image, decided) or self.make(image, decided).result()
+
+    def stored(self, image: Image, transform: Transform) -> Variant | None:
+        """Return a variant if it lies in the store; `transform` has its format decided."""
+        try:
+            body = self.store.get(self._variant_key(image, transform))
+        except BlobMissing:
+            return None
+        return Variant(image=image, transform=transform, body=body)
+
+    def make(self, image: Image, transform: Transform) -> Future[Variant]:
+        """Begin to make a variant, or join in when it is being made; the future is shared, never cancel it.
+
+        Raises:
+            BadTransform, Quarantined, Busy: as `variant`.
+        """
+        if image.strikes >= STRIKES:
+            raise Quarantined(f"The image {image.ident} cost renderers their lives {image.strikes} times; not rendered")
+        plan = make_plan(transform, image.probe, self.limits)  # refuse before queueing
+        key = self._variant_key(image, transform)
+
+        def work() -> Variant:
+            timer = _Timer()
+            with self._locks.hold(key, patience_s=self._patience_s):
+                timer.note("wait")
+                found = self.stored(image, transform)  # another process may have made it meanwhile
+                if found is not None:
+                    return found
+                with self._original_file(image) as path:
+                    body = self._guarded(image, lambda: self.engine.render(str(path), plan).result())
+                timer.note("render")
+                self._keep(image, transform, key, body)
+                timer.note("store")
+            return Variant(image=image, transform=transform, body=body, timings_ms=tuple(timer.laps))
+
+        return self._flights.start(key, work)
+
+    def url(self, ident: str, transform: Transform | str = "full", *, format: str | None = None) -> str:
+        """Return the address of a variant; without a format the client's `Accept` header decides.
+
+        No I/O: whether the image exists is not checked.
+
+        Raises:
+            BadIdent, BadTransform: malformed.
+        """
+        wanted = Transform.parse(transform) if isinstance(transform, str) else transform
+        if format is not None:
+            wanted = replace(wanted, format=Transform.from_options([("format", format)]).format)
+        return self.base_url + MOUNT + Native().format(Wanted(ident=check_ident(ident), transform=wanted))
+
+    # --- upkeep ------------------------------------------------------------------------------------------------
+
+    def sweep(self, *, older_than_s: float = 3600) -> int:
+        """Remove what killed processes left behind, if it is this old; return how many things were removed."""
+        removed = self.incoming.sweep(older_than_s=older_than_s)
+        for ident, state in self.catalog.unfinished(older_than_s=older_than_s):
+            if state == "pending":
+                self._retract(ident)
+            else:
+                self._finish_delete(ident)
+            removed += 1
+        return removed
+
+    def _sweep_all(self) -> None:
+        removed = self.sweep(older_than_s=0)
+        if isinstance(self.store, LocalStore):
+            removed += self.store.sweep()
+        if removed:
+            log.info("removed %d leftovers of a process that was killed", removed)
+
+    def _retract(self, ident: str) -> None:
+        self.store.delete_prefix(self.keys.folder(ident))
+        self.catalog.abandon(ident)
+
+    def _finish_delete(self, ident: str) -> None:
+        self.store.delete_prefix(self.keys.folder(ident))
+        self.catalog.end_delete(ident)
+
+    def _guarded(self, image: Image, render: Callable[[], bytes]) -> bytes:
+        """Render; an image that a renderer was lost to gets a strike."""
+        try:
+            return render()
+        except RendererLost:
+            self.catalog.strike(image.ident)
+            self._facts.delete(image.ident)
+            raise
+
+    def _keep(self, image: Image, transform: Transform, key: str, body: bytes) -> None:
+        """Store a variant that was made. It can be made again, so a store in trouble does not fail the request."""
+        try:
+            self.store.put(key, body)
+            stored = StoredVariant(
+                stem=transform.stem, format=transform.format or "", size=len(body), created=datetime.now(UTC)
+            )
+            if not self.catalog.add_variant(image.ident, stored):
+                self.store.delete_prefix(self.keys.folder(image.ident))  # deleted while it was being made
+        except (StoreFailed, StoreFull) as error:
+            log.warning("variant %s was made but not stored: %s", key, error)
+
+    @contextmanager
+    def _original_file(self, image: Image) -> Iterator[Path]:
+        path = self.original_path(image)
+        if path is not None:
+            yield path
+            return
+        with self.incoming.new() as copy:
+            copy.write(self.store.get(self._origin_key(image)))
+            copy.finish()
+            yield copy.path
+
+    def _origin_key(self, image: Image) -> str:
+        return self.keys.original(image.ident, by_name(image.format).extension)
+
+    def _variant_key(self, image: Image, transform: Transform) -> str:
+        return self.keys.variant(image.ident, transform.stem, by_name(transform.format or "").extension)
+
+
+def natural_format(image: Image, transform: Transform) -> str:
+    """Return the format of a variant for which none was asked: the original's, or PNG or JPEG by its alpha."""
+    own = by_name(image.format)
+    if own.saves and (own.lossless or not transform.lossless):
+        return own.name
+    return "png" if image.probe.alpha or transform.lossless else "jpg"
+
+
+class _Timer:
+    """Notes how long the steps of one piece of work take."""
+
+    def __init__(self) -> None:
+        self.laps: list[tuple[str, float]] = []
+        self._last = time.perf_counter()
+
+    def note(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps.append((name, (now - self._last) * 1000))
+        self._last = now
+
+
+def _copy(source: bytes | str | Path | BinaryIO, to: Incoming) -> None:
+    if isinstance(source, bytes):
+        to.write(source)
+    elif isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            _copy(file, to)
+    else:
+        while data := source.read(_COPY_BYTES):
+            to.write(data)
+
+
+def _check_filename(filename: str | None, name: str) -> None:
+    """Refuse a name whose extension says another type than the bytes are; an extension that says nothing is fine."""
+    found = by_name(name)
+    extension = PurePath(filename or "").suffix[1:].lower()
+    claimed = mimetypes.types_map.get(f".{extension}")
+    with suppress(KeyError):
+        claimed = claimed or by_name(extension).mime
+    if not extension or claimed is None or extension in found.extensions or claimed == found.mime:
+        return
+    accepted = ", ".join(f".{e}" for e in found.extensions)
+    raise UnsupportedImage(f"The file is named .{extension} but is a {name} image; accepted for it: {accepted}")
+
+
+__all__ = ["MOUNT", "STRIKES", "Library", "LazypixError", "Variant", "natural_format"]

@@ -1,0 +1,204 @@
+"""A folder as a store: durable on one machine, readable by a person, nginx or rsync."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lazypix.errors import BlobExists, BlobMissing, LazypixError, StoreFailed, StoreFull
+from lazypix.stores import Blob, check_key
+
+_TEMPORARY = ".tmp"
+_DELETED = ".deleted"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class LocalStore:
+    """Keeps each blob as the file `<root>/<key>`.
+
+    A blob is written to a temporary file, flushed to the disk (fsync), linked or renamed into place, and its folder
+    is flushed too. A store deletes an image by renaming its folder away first, so that it vanishes at once.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+        self._temporary = self.root / _TEMPORARY
+        self._deleted = self.root / _DELETED
+        with _translated("open", str(self.root)):
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            self._deleted.mkdir(exist_ok=True)
+
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self.root)!r})"
+
+    def create(self, key: str, source: bytes | Path) -> None:
+        target = self._path(key)
+
+        def link(finished: Path) -> None:
+            try:
+                os.link(finished, target)  # fails when the target exists, in one step
+            except FileExistsError:
+                raise BlobExists(f"There is already a blob under {key}") from None
+            finished.unlink()
+
+        self._place(key, source, link)
+
+    def put(self, key: str, source: bytes | Path) -> None:
+        target = self._path(key)
+        self._place(key, source, lambda finished: os.replace(finished, target))
+
+    def get(self, key: str) -> bytes:
+        with _translated("read", key):
+            return self._path(key).read_bytes()
+
+    def head(self, key: str) -> Blob:
+        with _translated("read", key):
+            return _blob(key, self._path(key).stat())
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        start = self._path(prefix.rstrip("/")) if prefix else self.root
+        yield from self._walk(start, prefix)
+
+    def delete(self, key: str) -> bool:
+        target = self._path(key)
+        with _translated("delete", key):
+            try:
+                target.unlink()
+            except FileNotFoundError:
+                return False
+            _flush_folder(target.parent)
+            return True
+
+    def delete_prefix(self, prefix: str) -> int:
+        folder = self._path(prefix.rstrip("/"))
+        doomed = self._deleted / uuid.uuid4().hex
+        with _translated("delete", prefix):
+            try:
+                folder.rename(doomed)
+            except (FileNotFoundError, NotADirectoryError):
+                return 0
+            _flush_folder(folder.parent)
+            count = sum(len(files) for _, _, files in os.walk(doomed))
+            shutil.rmtree(doomed)
+            return count
+
+    def sweep(self) -> int:
+        """Remove what a killed process left half done; only when no other process uses the folder."""
+        with _translated("sweep", str(self.root)):
+            leftovers = [*self._temporary.iterdir(), *self._deleted.iterdir()]
+            for leftover in leftovers:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            return len(leftovers)
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _place(self, key: str, source: bytes | Path, into_place: Callable[[Path], None]) -> None:
+        """Make `source` a durable temporary file, then do `into_place`, then flush the folder."""
+        folder = self._path(key).parent
+        finished = self._temporary / uuid.uuid4().hex
+        with _translated("write", key):
+            try:
+                _write_durably(finished, source)
+                _retried_when_folder_vanishes(folder, lambda: into_place(finished))
+                _flush_folder(folder)
+            finally:
+                with suppress(FileNotFoundError):
+                    finished.unlink()
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[Blob]:
+        try:
+            # Folders sort as if their name ended in "/", so that keys come out in order.
+            entries = sorted(os.scandir(folder), key=lambda e: e.name + ("/" if e.is_dir() else ""))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
+            else:
+                with suppress(FileNotFoundError):  # deleted since
+                    yield _blob(prefix + entry.name, entry.stat())
+
+
+class _translated:
+    """Turn the operating system's errors into ours, at the one boundary where they come in."""
+
+    def __init__(self, doing: str, key: str) -> None:
+        self._doing, self._key = doing, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not isinstance(error, OSError) or isinstance(error, LazypixError):
+            return
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise BlobMissing(f"There is no blob under {self._key}") from None
+        if error.errno in _FULL:
+            raise StoreFull(f"No space left to {self._doing} {self._key}") from error
+        raise StoreFailed(f"Could not {self._doing} {self._key} ({error.strerror})") from error
+
+
+def _write_durably(path: Path, source: bytes | Path) -> None:
+    if isinstance(source, bytes):
+        with path.open("xb") as file:
+            file.write(source)
+            file.flush()
+            os.fsync(file.fileno())
+        return
+    try:
+        source.rename(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(source, path)  # from another file system
+        source.unlink()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _retried_when_folder_vanishes(folder: Path, act: Callable[[], None]) -> None:
+    """Make the folder and act; a deletion at the same moment may take the folder away in between."""
+    for _ in range(10):
+        _make_folder(folder)
+        try:
+            return act()
+        except FileNotFoundError:
+            continue
+    act()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents, each one flushed into the folder that holds it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir()
+    _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # deleted since; its own deletion is flushed by who did it
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _blob(key: str, stat: os.stat_result) -> Blob:
+    return Blob(key=key, size=stat.st_size, modified=datetime.fromtimestamp(stat.st_mtime, UTC))
