@@ -59,6 +59,12 @@ class MemoryCache(Generic[V]):
         with self._lock:
             self._drop(key)
 
+    def delete_where(self, doomed: Callable[[V], bool]) -> None:
+        """Forget every value for which `doomed` is true; looks at all of them."""
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if doomed(entry[0])]:
+                self._drop(key)
+
     def _drop(self, key: object) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:

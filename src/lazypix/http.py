@@ -39,11 +39,7 @@ class Request:
     def is_plain(self) -> bool:
         """Whether it is a GET without conditions and ranges."""
         return self.method == "GET" and not (
-            self.if_none_match
-            or self.range
-            or self.if_modified_since
-            or self.if_match
-            or self.if_unmodified_since
+            self.if_none_match or self.range or self.if_modified_since or self.if_match or self.if_unmodified_since
         )
 
 
@@ -70,8 +66,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Representation:
-    """A whole resource in one form, before conditions and ranges are looked at."""
+    """A whole image in one form, before conditions and ranges are looked at."""
 
+    ident: str
     body: Body
     etag: str
     """Strong, with its quotation marks."""
@@ -221,7 +218,7 @@ def _seconds(moment: datetime) -> int:
 # In the server's order of preference. A wildcard does not opt in to the formats marked False: clients that cannot
 # read AVIF or WebP send `image/*` and `*/*` too.
 _OFFERED = (("avif", False), ("webp", False), ("jpg", True), ("png", True), ("gif", True))
-_MEDIA_TYPES = {"avif": "image/avif", "webp": "image/webp", "jpg": "image/jpeg", "png": "image/png", "gif": "image/gif"}
+_MEDIA_TYPES = {name: by_name(name).mime for name, _ in _OFFERED}
 
 
 @lru_cache(maxsize=1024)

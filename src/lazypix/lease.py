@@ -65,7 +65,7 @@ class SingleFlight(Generic[T]):
     def _fly(self, key: str, work: Callable[[], T], flight: Future[T]) -> None:
         try:
             result = work()
-        except BaseException as error:  # handed to every waiter
+        except BaseException as error:  # noqa: BLE001  # handed to every waiter
             self._land(key)
             flight.set_exception(error)
         else:

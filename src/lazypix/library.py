@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -17,15 +17,13 @@ from typing import Any, BinaryIO
 
 from lazypix.cache import MemoryCache
 from lazypix.catalog import Catalog, Image, StoredVariant
-from lazypix.dialects import Wanted
-from lazypix.dialects.native import Native
+from lazypix.dialects.native import address
 from lazypix.engine import Engine
 from lazypix.errors import (
     BadUpload,
     BlobExists,
     BlobMissing,
     IdentTaken,
-    LazypixError,
     Quarantined,
     RendererLost,
     StoreFailed,
@@ -45,8 +43,6 @@ log = logging.getLogger("lazypix")
 
 STRIKES = 2
 """How many renderers an image may cost before it is quarantined."""
-MOUNT = "/image/"
-"""The path below which images are served."""
 _COPY_BYTES = 1024 * 1024
 _KNOWN_IMAGES = 20_000
 _FACTS_TTL_S = 5.0
@@ -216,7 +212,7 @@ class Library:
 
     def list(self, *, limit: int = 100, before: str | None = None) -> list[Image]:
         """Return images, newest first; `before` continues after the last ident of the page before."""
-        return self.catalog.list(limit=limit, before=before)
+        return self.catalog.page(limit=limit, before=before)
 
     def original(self, ident: str) -> bytes:
         """Return the original, as it came.
@@ -256,7 +252,7 @@ class Library:
         image = self.get(ident)
         wanted = Transform.parse(transform) if isinstance(transform, str) else transform
         if format is not None:
-            wanted = replace(wanted, format=Transform.from_options([("format", format)]).format)
+            wanted = wanted.with_format(format)
         decided = wanted if wanted.format else wanted.as_format(natural_format(image, wanted))
         return self.stored(image, decided) or self.make(image, decided).result()
 
@@ -275,7 +271,9 @@ class Library:
             BadTransform, Quarantined, Busy: as `variant`.
         """
         if image.strikes >= STRIKES:
-            raise Quarantined(f"The image {image.ident} cost renderers their lives {image.strikes} times; not rendered")
+            raise Quarantined(
+                f"The image {image.ident} cost {image.strikes} renderers their lives; it is not rendered"
+            )
         plan = make_plan(transform, image.probe, self.limits)  # refuse before queueing
         key = self._variant_key(image, transform)
 
@@ -303,10 +301,16 @@ class Library:
         Raises:
             BadIdent, BadTransform: malformed.
         """
-        wanted = Transform.parse(transform) if isinstance(transform, str) else transform
-        if format is not None:
-            wanted = replace(wanted, format=Transform.from_options([("format", format)]).format)
-        return self.base_url + MOUNT + Native().format(Wanted(ident=check_ident(ident), transform=wanted))
+        return self.base_url + address(ident, transform, format)
+
+    def check(self) -> None:
+        """Ask catalog and store for a sign of life.
+
+        Raises:
+            StoreFailed: one of them does not answer.
+        """
+        self.catalog.ping()
+        next(iter(self.store.list("lazypix-check/")), None)
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
@@ -418,6 +422,3 @@ def _check_filename(filename: str | None, name: str) -> None:
         return
     accepted = ", ".join(f".{e}" for e in found.extensions)
     raise UnsupportedImage(f"The file is named .{extension} but is a {name} image; accepted for it: {accepted}")
-
-
-__all__ = ["MOUNT", "STRIKES", "Library", "LazypixError", "Variant", "natural_format"]

@@ -125,11 +125,25 @@ class Transform:
             self._check_format()
 
     def _check_size(self) -> None:
+        sides = (self.width is not None) + (self.height is not None)
+        self._check_box(sides)
+        _set(self, "dpr", round(float(self.dpr), 2))
+        if not 1 <= self.dpr <= MAX_DPR:
+            raise _bad("dpr", _number(self.dpr))
+        if self.dpr != 1 and sides == 0:
+            raise BadTransform(f"dpr={_number(self.dpr)} needs a size; accepted: {_SIZE_RULE}")
+        if isinstance(self.gravity, str) and self.gravity not in GRAVITIES:
+            raise _bad("gravity", self.gravity)
+        if self.gravity == Focal(x=0.5, y=0.5):
+            _set(self, "gravity", "center")
+        if self.gravity != "center" and self.fit != "cover":
+            raise BadTransform(f"gravity={_write_gravity(self.gravity)} needs fit=cover with width and height")
+
+    def _check_box(self, sides: int) -> None:
         for name in ("width", "height"):
             side = getattr(self, name)
             if side is not None and side < 1:
                 raise BadTransform(f"{name}={side}: must be 1 or more")
-        sides = (self.width is not None) + (self.height is not None)
         if self.fit not in FITS:
             raise _bad("fit", self.fit)
         if self.fit != "inside" and sides == 0:
@@ -138,17 +152,6 @@ class Transform:
             raise BadTransform("fit=top needs both width and height")
         if self.fit in ("cover", "fill") and sides == 1:
             _set(self, "fit", "outside")  # with one side given, the other follows from the ratio: all three agree
-        _set(self, "dpr", round(float(self.dpr), 2))
-        if not 1 <= self.dpr <= MAX_DPR:
-            raise _bad("dpr", _number(self.dpr))
-        if self.dpr != 1 and sides == 0:
-            raise BadTransform(f"dpr={_number(self.dpr)} needs a size; accepted: {_SIZE_RULE}")
-        if isinstance(self.gravity, str) and self.gravity not in GRAVITIES:
-            raise _bad("gravity", self.gravity)
-        if isinstance(self.gravity, Focal) and self.gravity == Focal(x=0.5, y=0.5):
-            _set(self, "gravity", "center")
-        if self.gravity != "center" and self.fit != "cover":
-            raise BadTransform(f"gravity={_write_gravity(self.gravity)} needs fit=cover with width and height")
 
     def _check_turn(self) -> None:
         if self.rotate not in (0, 90, 180, 270):
@@ -223,8 +226,16 @@ class Transform:
         """Whether nothing is asked but the whole image (a format may be)."""
         return self.stem == FULL
 
+    def with_format(self, name: str) -> Transform:
+        """Return the same transform with its format decided by a person, who may write `jpeg` for `jpg`.
+
+        Raises:
+            BadTransform: no such format, or one that the other values exclude.
+        """
+        return replace(self, format=_read_format(name))
+
     def as_format(self, name: str) -> Transform:
-        """Return the same transform with its format decided; a quality the format does not have is dropped."""
+        """Return the same transform with its format decided by us; a quality the format does not have is dropped."""
         quality = self.quality if by_name(name).default_quality is not None else None
         return replace(self, format=name, quality=quality)
 
@@ -256,7 +267,7 @@ def _read_size(token: str) -> list[tuple[str, str]]:
     if token == FULL:
         return []
     match = _SIZE.fullmatch(token)
-    if match is None or token == "x":
+    if match is None or not any(match.groups()):
         raise BadTransform(f"Unknown token {_shown(token)}; accepted: {_SIZE_RULE}, {FULL}, or name=value")
     return [(name, side) for name, side in zip(("width", "height"), match.groups(), strict=True) if side]
 

@@ -10,12 +10,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Row, create_engine, delete, event, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from lazypix.catalog.schema import upgrade
 from lazypix.catalog.tables import images, variants
 from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
+from lazypix.formats import by_name
 from lazypix.plan import Probe
 
 State = Literal["pending", "ready", "deleting", "deleted"]
@@ -59,6 +73,22 @@ class Image:
         """How many frames an animation has; 1 for a still image."""
         return self.probe.frames
 
+    def facts(self) -> dict[str, Any]:
+        """Return what is known as JSON-able values: width and height in pixels, upright; size in bytes."""
+        return {
+            "ident": self.ident,
+            "format": self.format,
+            "width": self.width,
+            "height": self.height,
+            "frames": self.frames,
+            "alpha": self.probe.alpha,
+            "size": self.size,
+            "sha256": self.sha256,
+            "created": self.created.isoformat(),
+            "filename": self.filename,
+            "metadata": dict(self.metadata),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVariant:
@@ -70,6 +100,11 @@ class StoredVariant:
     """Bytes."""
     created: datetime
     """UTC."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known as JSON-able values: `name` is the file's name in the store, `size` in bytes."""
+        name = f"{self.stem}.{by_name(self.format).extension}"
+        return {"name": name, "size": self.size, "created": self.created.isoformat()}
 
 
 class Catalog:
@@ -142,7 +177,7 @@ class Catalog:
             raise UnknownImage(f"There is no image {ident}")
         return _image(row)
 
-    def list(self, *, limit: int = 100, before: str | None = None) -> list[Image]:
+    def page(self, *, limit: int = 100, before: str | None = None) -> list[Image]:
         """Return ready images, newest first; `before` is the ident after which the page begins.
 
         Raises:

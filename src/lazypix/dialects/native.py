@@ -13,7 +13,11 @@ from __future__ import annotations
 
 from lazypix.dialects import AUTO, Target, Wanted, split_name, with_extension
 from lazypix.errors import BadRequest
+from lazypix.keys import check_ident
 from lazypix.transform import Transform
+
+MOUNT = "/image/"
+"""The path below which images are served."""
 
 
 class Native:
@@ -36,3 +40,15 @@ class Native:
         if wanted.transform.is_identity:
             return f"{wanted.ident}.{extension}"
         return f"{wanted.transform.stem}/{wanted.ident}.{extension}"
+
+
+def address(ident: str, transform: Transform | str = "full", format: str | None = None) -> str:
+    """Return the path of a variant; without a format the client's `Accept` header decides.
+
+    Raises:
+        BadIdent, BadTransform: malformed.
+    """
+    wanted = Transform.parse(transform) if isinstance(transform, str) else transform
+    if format is not None:
+        wanted = wanted.with_format(format)
+    return MOUNT + Native().format(Wanted(ident=check_ident(ident), transform=wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyvips
@@ -29,7 +30,7 @@ def probe(path: str) -> Probe:
         UnsupportedImage: no format that can be read.
         BrokenImage: the header is damaged.
     """
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         found = readable(file.read(SNIFF_BYTES))
     try:
         image = _load(found.name, path, n=-1) if found.name in _ANIMATED else _load(found.name, path)

@@ -8,12 +8,12 @@ import os
 # libvips would only fight over the same cores. An application that set it keeps its own choice.
 os.environ.setdefault("VIPS_CONCURRENCY", "1")
 
-import pyvips  # noqa: E402
+import pyvips
 
-from lazypix.engine.encode import encode  # noqa: E402
-from lazypix.engine.load import animation, broken, load_frames, verify  # noqa: E402
-from lazypix.engine.steps import STEPS, cut, place  # noqa: E402
-from lazypix.plan import Limits, Plan, Probe  # noqa: E402
+from lazypix.engine.encode import encode
+from lazypix.engine.load import animation, broken, load_frames, verify
+from lazypix.engine.steps import STEPS, cut, place
+from lazypix.plan import Limits, Plan, Probe
 
 # No operation is asked for twice here; the cache would only hold on to memory and files.
 pyvips.cache_set_max(0)

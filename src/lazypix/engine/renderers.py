@@ -70,8 +70,7 @@ class RendererEngine:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-        self._pool.stop()
-        self._pool.join()
+        _discard(self._pool)
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
@@ -141,7 +140,7 @@ def bound_allocator(environment: os._Environ[str]) -> None:
 def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -> None:
     """Prepare a fresh renderer process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # die at once, also inside of a codec
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    threading.Thread(target=follow_parent, args=(parent,), daemon=True).start()
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     import lazypix.engine.render  # noqa: F401  # load libvips now, not during the first image
@@ -150,7 +149,7 @@ def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -
         prepare()
 
 
-def _follow(parent: int) -> None:
+def follow_parent(parent: int) -> None:
     """Never outlive a killed server: end this process when its parent is gone.
 
     Linux could tell us (prctl PR_SET_PDEATHSIG), but means the parent's *thread*, which may end long before.
@@ -173,5 +172,5 @@ def _render(path: str, plan: Plan) -> bytes:
 
 
 def _discard(pool: ProcessPool) -> None:
-    pool.stop()
+    pool.stop()  # type: ignore[no-untyped-call]
     pool.join()

@@ -30,7 +30,7 @@ class LocalStore:
         self.root = Path(root).absolute()
         self._temporary = self.root / _TEMPORARY
         self._deleted = self.root / _DELETED
-        with _translated("open", str(self.root)):
+        with _Translated("open", str(self.root)):
             self._temporary.mkdir(parents=True, exist_ok=True)
             self._deleted.mkdir(exist_ok=True)
 
@@ -51,14 +51,14 @@ class LocalStore:
 
     def put(self, key: str, source: bytes | Path) -> None:
         target = self._path(key)
-        self._place(key, source, lambda finished: os.replace(finished, target))
+        self._place(key, source, lambda finished: _rename(finished, target))
 
     def get(self, key: str) -> bytes:
-        with _translated("read", key):
+        with _Translated("read", key):
             return self._path(key).read_bytes()
 
     def head(self, key: str) -> Blob:
-        with _translated("read", key):
+        with _Translated("read", key):
             return _blob(key, self._path(key).stat())
 
     def local_path(self, key: str) -> Path | None:
@@ -70,7 +70,7 @@ class LocalStore:
 
     def delete(self, key: str) -> bool:
         target = self._path(key)
-        with _translated("delete", key):
+        with _Translated("delete", key):
             try:
                 target.unlink()
             except FileNotFoundError:
@@ -81,7 +81,7 @@ class LocalStore:
     def delete_prefix(self, prefix: str) -> int:
         folder = self._path(prefix.rstrip("/"))
         doomed = self._deleted / uuid.uuid4().hex
-        with _translated("delete", prefix):
+        with _Translated("delete", prefix):
             try:
                 folder.rename(doomed)
             except (FileNotFoundError, NotADirectoryError):
@@ -93,7 +93,7 @@ class LocalStore:
 
     def sweep(self) -> int:
         """Remove what a killed process left half done; only when no other process uses the folder."""
-        with _translated("sweep", str(self.root)):
+        with _Translated("sweep", str(self.root)):
             leftovers = [*self._temporary.iterdir(), *self._deleted.iterdir()]
             for leftover in leftovers:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -106,7 +106,7 @@ class LocalStore:
         """Make `source` a durable temporary file, then do `into_place`, then flush the folder."""
         folder = self._path(key).parent
         finished = self._temporary / uuid.uuid4().hex
-        with _translated("write", key):
+        with _Translated("write", key):
             try:
                 _write_durably(finished, source)
                 _retried_when_folder_vanishes(folder, lambda: into_place(finished))
@@ -131,7 +131,7 @@ class LocalStore:
                     yield _blob(prefix + entry.name, entry.stat())
 
 
-class _translated:
+class _Translated:
     """Turn the operating system's errors into ours, at the one boundary where they come in."""
 
     def __init__(self, doing: str, key: str) -> None:
@@ -148,6 +148,10 @@ class _translated:
         if error.errno in _FULL:
             raise StoreFull(f"No space left to {self._doing} {self._key}") from error
         raise StoreFailed(f"Could not {self._doing} {self._key} ({error.strerror})") from error
+
+
+def _rename(source: Path, target: Path) -> None:
+    source.replace(target)
 
 
 def _write_durably(path: Path, source: bytes | Path) -> None:
@@ -173,9 +177,10 @@ def _retried_when_folder_vanishes(folder: Path, act: Callable[[], None]) -> None
     for _ in range(10):
         _make_folder(folder)
         try:
-            return act()
+            act()
         except FileNotFoundError:
             continue
+        return
     act()
 
 

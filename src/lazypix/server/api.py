@@ -1,0 +1,218 @@
+"""The JSON API: uploads and the other routes of ImageServer, facts, deletion, health."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from lazypix.catalog import Image
+from lazypix.delivery import Delivery
+from lazypix.dialects import split_name
+from lazypix.dialects.imageserver import Size, parse_sizes
+from lazypix.dialects.native import MOUNT
+from lazypix.errors import BadRequest, BadUpload, LazypixError, Unauthorized
+from lazypix.formats import READABLE, by_name
+from lazypix.http import Answer, envelope, json_answer
+from lazypix.library import Library
+from lazypix.server.forms import Form, receive_form
+from lazypix.server.send import AnswerResponse
+from lazypix.settings import Settings
+
+log = logging.getLogger("lazypix.server")
+T = TypeVar("T")
+_Handler = Callable[[Request], Awaitable[Answer]]
+_Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
+
+# No replica can be configured yet; a client that asked to be called when syncing is done is told so.
+_NOTICE = (b"lazypix-notice", b"callback not called: no replica is configured")
+
+
+class Api:
+    """The routes besides the images themselves."""
+
+    def __init__(self, settings: Settings, library: Library, delivery: Delivery) -> None:
+        self._settings = settings
+        self._library = library
+        self._delivery = delivery
+        self._places = asyncio.Semaphore(settings.uploads)
+        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+
+    def routes(self) -> list[Route]:
+        """Return the routes, for Starlette's router."""
+        return [
+            Route("/", self._answering(self.index), methods=["GET"]),
+            Route("/upload", self._writing(self.upload), methods=["POST"]),
+            Route("/image/{name}", self._writing(self.resize), methods=["POST"]),
+            Route("/resize/{name}", self._writing(self.resize), methods=["POST"]),
+            Route("/sync/{name}", self._writing(self.sync), methods=["POST"]),
+            Route("/image/{name}", self._writing(self.delete), methods=["DELETE"]),
+            Route("/info/{ident}", self._answering(self.info), methods=["GET"]),
+            Route("/healthz", self._answering(self.healthz), methods=["GET"]),
+            Route("/readyz", self._answering(self.readyz), methods=["GET"]),
+        ]
+
+    async def index(self, _: Request) -> Answer:
+        """Tell a visitor what this is and where things are."""
+        ways = {
+            "upload": "POST /upload (form field: image)",
+            "image": "GET /image/<width>x<height>/<ident>.<ext> or /image/<ident>.<ext>?width=&height=",
+            "info": "GET /info/<ident>",
+            "delete": "DELETE /image/<ident>",
+            "health": "GET /healthz, /readyz",
+        }
+        return json_answer(200, json.dumps({"lazypix": ways}, indent=2).encode())
+
+    async def upload(self, request: Request) -> Answer:
+        """`POST /upload`: store an original; its sizes are made ahead in the background."""
+        async with self._form(request) as form:
+            sizes = parse_sizes(form.fields.get("sizes", ""))
+            notices = _check_sync_fields(form.fields)
+            image = await self._add(form)
+        self._make_ahead(image, sizes)
+        location = (b"location", f"{MOUNT}{image.ident}.{by_name(image.format).extension}".encode())
+        return envelope(201, _content(image.ident, sizes), location, *notices)
+
+    async def resize(self, request: Request) -> Answer:
+        """`POST /image/<ident>.jpg` and `POST /resize/<ident>.jpg`: make sizes ahead."""
+        image = await self._named(request)
+        async with self._form(request) as form:
+            sizes = parse_sizes(form.fields.get("sizes", ""))
+            notices = _check_sync_fields(form.fields)
+        self._make_ahead(image, sizes)
+        return envelope(200, _content(image.ident, sizes), *notices)
+
+    async def sync(self, request: Request) -> Answer:
+        """`POST /sync/<ident>.jpg`: replicate. Without a replica there is nothing to do."""
+        image = await self._named(request)
+        async with self._form(request) as form:
+            sizes = parse_sizes(form.fields.get("sizes", ""))
+            notices = _check_sync_fields(form.fields)
+        return envelope(200, _content(image.ident, sizes), *notices)
+
+    async def delete(self, request: Request) -> Answer:
+        """`DELETE /image/<ident>`: remove the original and all variants, for good."""
+        ident, _ = split_name(request.path_params["name"])
+        await asyncio.to_thread(self._library.delete, ident)
+        self._delivery.forget(ident)
+        return envelope(200, {"ident": ident})
+
+    async def info(self, request: Request) -> Answer:
+        """`GET /info/<ident>`: what is known of an image, and which variants are stored."""
+        ident, _ = split_name(request.path_params["ident"])
+        image = await asyncio.to_thread(self._library.get, ident)
+        variants = await asyncio.to_thread(self._library.catalog.variants, ident)
+        return envelope(200, image.facts() | {"variants": [variant.facts() for variant in variants]})
+
+    async def healthz(self, _: Request) -> Answer:
+        """`GET /healthz`: the process answers."""
+        return json_answer(200, b'{"status": "ok"}')
+
+    async def readyz(self, _: Request) -> Answer:
+        """`GET /readyz`: catalog and store answer too; 503 when they do not."""
+        await asyncio.to_thread(self._library.check)
+        return json_answer(200, b'{"status": "ok"}')
+
+    async def _add(self, form: Form) -> Image:
+        if form.image is None:
+            accepted = ", ".join(READABLE)
+            raise BadUpload(f"The form has no field 'image'; accepted: a file, base64 or a data: URL ({accepted})")
+        image, ident = form.image, form.fields.get("ident", "").strip() or None
+        # Shielded: when the client goes away now, the image is either stored whole or not at all.
+        adding = asyncio.to_thread(self._library.add_incoming, image, ident=ident, filename=form.filename)
+        return await _finish_first(adding)
+
+    def _make_ahead(self, image: Image, sizes: list[Size]) -> None:
+        """Begin to make sizes nobody waits for; one that cannot be made now is made when it is asked for."""
+        for size in sizes:
+            try:
+                making = self._library.make(image, size.transform)
+            except LazypixError as error:
+                log.info("%s of %s is not made ahead: %s", size.transform.text, image.ident, error)
+            else:
+                making.add_done_callback(_log_failure)
+
+    async def _named(self, request: Request) -> Image:
+        ident, _ = split_name(request.path_params["name"])
+        return await asyncio.to_thread(self._library.get, ident)
+
+    @asynccontextmanager
+    async def _form(self, request: Request) -> AsyncIterator[Form]:
+        headers = dict(request.scope["headers"])
+        async with (
+            self._places,
+            receive_form(
+                request.receive,
+                headers,
+                self._library.incoming.new,
+                max_bytes=self._settings.max_bytes,
+                buffer_bytes=self._settings.upload_buffer_bytes,
+            ) as form,
+        ):
+            yield form
+
+    def _writing(self, handle: _Handler) -> _Endpoint:
+        async def endpoint(request: Request) -> AnswerResponse:
+            self._authorize(request.headers.get("authorization"))
+            return AnswerResponse(await handle(request))
+
+        return endpoint
+
+    def _answering(self, handle: _Handler) -> _Endpoint:
+        async def endpoint(request: Request) -> AnswerResponse:
+            return AnswerResponse(await handle(request))
+
+        return endpoint
+
+    def _authorize(self, header: str | None) -> None:
+        if not self._keys:
+            return
+        scheme, _, given = (header or "").partition(" ")
+        matches = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Unauthorized("Writing needs an API key; accepted: the header Authorization: Bearer <key>")
+
+
+def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
+    return {"ident": ident, "sizes": [list(size.echo) for size in sizes]}
+
+
+def _check_sync_fields(fields: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Check `sync` and `callback`; return headers that say what will not happen."""
+    sync, callback = fields.get("sync", "true").strip(), fields.get("callback", "").strip()
+    if sync not in ("true", "false"):
+        raise BadRequest(f"sync={sync[:64]!r} is not accepted; accepted: true, false")
+    if not callback:
+        return []
+    try:
+        parts = urlsplit(callback)
+        proper = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        proper = False
+    if not proper:
+        raise BadRequest(f"callback={callback[:64]!r} is not a URL; accepted: http://… or https://…")
+    return [_NOTICE]
+
+
+async def _finish_first(work: Awaitable[T]) -> T:
+    """Await work that runs in a thread to its end, even when the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _log_failure(making: object) -> None:
+    error = making.exception()  # type: ignore[attr-defined]  # a finished Future
+    if error is not None:
+        log.info("a size was not made ahead: %s", error)

@@ -1,0 +1,158 @@
+"""The ASGI application: hits from memory in front, images next, the JSON API behind Starlette's router."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lazypix.delivery import Delivery, Making
+from lazypix.dialects.native import MOUNT
+from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
+from lazypix.http import Answer, envelope, error_answer
+from lazypix.http import Request as ImageRequest
+from lazypix.library import Library
+from lazypix.server.api import Api
+from lazypix.server.forms import ClientGone
+from lazypix.server.send import AnswerResponse, request_of, send_answer
+from lazypix.settings import Settings, make_delivery, make_renderers, open_library
+
+log = logging.getLogger("lazypix.server")
+
+_SWEEP_EVERY_S = 600
+_READER_THREADS = 16
+
+
+def create(settings: Settings) -> ASGIApp:
+    """Make the application of one server process; its parts are opened by the ASGI lifespan."""
+    return _Front(settings)
+
+
+class _Front:
+    """What the server calls for every request.
+
+    Stands before Starlette because routing, and the objects it makes, cost as much as a whole hit from memory.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._router = Starlette(
+            lifespan=self._lifespan,
+            exception_handlers={LazypixError: _on_error, HTTPException: _on_http_error, ClientGone: _on_gone},
+        )
+        self._delivery: Delivery
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        method = scope["method"]
+        if method in ("GET", "HEAD") and scope["path"].startswith(MOUNT):
+            request = request_of(scope)
+            answer = self._delivery.cached(request) or await self._images.answer(request)
+            await send_answer(answer, send)
+        elif method == "OPTIONS":
+            await send_answer(_PREFLIGHT, send)
+        else:
+            await self._others(scope, receive, send)
+
+    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._router(scope, receive, send)
+        except Exception:  # Starlette has answered 500 already, and raises for the server's log
+            log.exception("%s %s failed", scope["method"], scope["path"])
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        library = open_library(self._settings, make_renderers(self._settings))
+        self._delivery = make_delivery(self._settings, library)
+        self._images = _Images(self._delivery, self._settings.request_deadline_s)
+        app.router.routes.extend(Api(self._settings, library, self._delivery).routes())
+        sweeping = asyncio.create_task(_sweep_now_and_then(library))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            self._images.close()
+            await asyncio.to_thread(library.close)
+
+
+class _Images:
+    """Answers requests for images without ever blocking the event loop."""
+
+    def __init__(self, delivery: Delivery, deadline_s: float) -> None:
+        self._delivery = delivery
+        self._deadline_s = deadline_s
+        # Reading the store has threads of its own: requests that wait for a renderer wait without one.
+        self._readers = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="lazypix-read")
+
+    async def answer(self, request: ImageRequest) -> Answer:
+        """Answer from store and catalog, or wait for the variant to be made."""
+        try:
+            begun = await asyncio.get_running_loop().run_in_executor(self._readers, self._delivery.begin, request)
+            return begun if isinstance(begun, Answer) else await self._made(begun)
+        except LazypixError as error:
+            return error_answer(error)
+        except Exception:
+            log.exception("an image could not be answered")
+            return _BROKEN
+
+    async def _made(self, making: Making) -> Answer:
+        try:
+            # Shielded: the work is shared with others who wait for it.
+            shared = asyncio.shield(asyncio.wrap_future(making.future))
+            variant = await asyncio.wait_for(shared, self._deadline_s)
+        except TimeoutError:
+            raise Busy(f"The image was not made within {self._deadline_s:g} seconds; ask again later") from None
+        return making.finish(variant)
+
+    def close(self) -> None:
+        self._readers.shutdown(wait=True, cancel_futures=True)
+
+
+_PREFLIGHT = Answer(
+    status=204,
+    headers=(
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", b"authorization, content-type, range, if-none-match"),
+        (b"access-control-max-age", b"86400"),
+        (b"content-length", b"0"),
+    ),
+)
+_BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
+
+
+async def _sweep_now_and_then(library: Library) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY_S)
+        try:
+            await asyncio.to_thread(library.sweep)
+        except LazypixError as error:
+            log.warning("sweeping failed, and will be tried again: %s", error)
+
+
+async def _on_error(_: Request, error: Exception) -> AnswerResponse:
+    assert isinstance(error, LazypixError)
+    return AnswerResponse(error_answer(error))
+
+
+async def _on_http_error(request: Request, error: Exception) -> AnswerResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        problem: LazypixError = MethodNotAllowed(f"{request.method} is not possible here; accepted: {allowed}")
+    else:
+        problem = NotFound(f"Nothing is served at {request.url.path[:200]}; GET / lists what is")
+    return AnswerResponse(error_answer(problem))
+
+
+async def _on_gone(_: Request, __: Exception) -> AnswerResponse:
+    return AnswerResponse(envelope(400, "The client went away"))  # nobody reads it

@@ -1,0 +1,67 @@
+"""Starts the server: uvicorn, its worker processes, and what it tells the person who started it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from functools import partial
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from lazypix.engine.renderers import bound_allocator, follow_parent
+from lazypix.errors import SettingsError
+from lazypix.server.app import create
+from lazypix.settings import Settings
+
+_BACKLOG = 1024
+_SHUTDOWN_S = 20
+_KEEP_ALIVE_S = 75
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; what is being answered then is finished within 20 seconds.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    bound_allocator(os.environ)
+    parent = os.getpid() if settings.workers > 1 else None
+    config = uvicorn.Config(
+        partial(_worker, settings, parent),
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",  # reads the raw "<" of ImageServer's addresses, which stricter parsers refuse
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        workers=settings.workers,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+        access_log=settings.access_log,
+        log_config=None,
+        log_level="info" if settings.access_log else "warning",
+        server_header=False,
+        proxy_headers=False,
+    )
+    try:
+        listening = config.bind_socket()
+    except SystemExit:  # uvicorn has logged the reason
+        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}; see the line above") from None
+    if settings.workers == 1:
+        uvicorn.Server(config).run([listening])
+    else:
+        Multiprocess(config, sockets=[listening]).run()
+
+
+def _worker(settings: Settings, parent: int | None) -> ASGIApp:
+    """Make the application inside of one server process."""
+    if parent is not None:
+        threading.Thread(target=follow_parent, args=(parent,), daemon=True).start()
+    return create(settings)

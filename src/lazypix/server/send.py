@@ -1,0 +1,72 @@
+"""Between ASGI and `http`'s plain values: a scope becomes a `Request`, an `Answer` is sent once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import BinaryIO
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lazypix.http import Answer, FileBody, Request
+
+_PIECE_BYTES = 256 * 1024
+_CONDITIONS = {
+    b"accept": "accept",
+    b"if-match": "if_match",
+    b"if-none-match": "if_none_match",
+    b"if-modified-since": "if_modified_since",
+    b"if-unmodified-since": "if_unmodified_since",
+    b"range": "range",
+    b"if-range": "if_range",
+}
+
+
+def request_of(scope: Scope) -> Request:
+    """Read what an answer depends on out of an ASGI scope."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        field = _CONDITIONS.get(name)
+        if field is not None:
+            text = value.decode("latin-1")
+            found[field] = f"{found[field]}, {text}" if field in found else text
+    path = scope.get("raw_path") or scope["path"].encode()
+    return Request(
+        method=scope["method"], path=path.decode("latin-1"), query=scope["query_string"].decode("latin-1"), **found
+    )
+
+
+class AnswerResponse(Response):
+    """Sends an `Answer`, wherever Starlette wants a response."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(status_code=answer.status)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send_answer(self._answer, send, head=scope["method"] == "HEAD")
+
+
+async def send_answer(answer: Answer, send: Send, *, head: bool = False) -> None:
+    """Send an answer: bytes at once, a file in pieces."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    body = b"" if head else answer.body
+    if isinstance(body, bytes):
+        await send({"type": "http.response.body", "body": body})
+    else:
+        await _send_file(body, send)
+
+
+async def _send_file(body: FileBody, send: Send) -> None:
+    file: BinaryIO = await asyncio.to_thread(body.path.open, "rb")
+    try:
+        await asyncio.to_thread(file.seek, body.start)
+        left = body.length
+        while left > 0:
+            piece = await asyncio.to_thread(file.read, min(left, _PIECE_BYTES))
+            if not piece:
+                raise OSError(f"{body.length - left} of {body.length} bytes were there")
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+    finally:
+        file.close()

@@ -1,0 +1,214 @@
+"""Settings, from a TOML file and `LAZYPIX_*` environment variables; and how parts are made of them.
+
+The environment wins over the file, arguments win over both. All faults are reported at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from lazypix.delivery import Delivery
+from lazypix.engine import Engine
+from lazypix.engine.renderers import RendererEngine, RendererLimits
+from lazypix.errors import SettingsError
+from lazypix.keys import KeyScheme
+from lazypix.library import Library
+from lazypix.plan import Limits
+
+PREFIX = "LAZYPIX_"
+FILE_VARIABLE = "LAZYPIX_CONFIG"
+"""Names the TOML file; without it `lazypix.toml` in the working directory is read, if it is there."""
+DEFAULT_FILE = "lazypix.toml"
+
+_MIB = 1024 * 1024
+
+
+def _key_prefix(value: str) -> str:
+    if value and (not value.endswith("/") or any(not s or s.startswith(".") for s in value[:-1].split("/"))):
+        raise ValueError("must be empty, or folders that end in a slash, such as img/")
+    return value
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Frozen; every field has a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    data: Path = Field(Path("data"), description="Folder for originals, variants and the catalog.")
+    key_prefix: Annotated[str, AfterValidator(_key_prefix)] = Field(
+        "", description="Put before every key in the store, such as `img/`."
+    )
+    key_shard: int = Field(
+        0, ge=0, le=4, description="How many of an ident's last characters make a folder of their own; 0: none."
+    )
+    base_url: str = Field("", description="Put before the URLs that are given out, such as `https://img.example`.")
+
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; beyond loopback it needs `api_keys` and `urls`."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Server processes; one answers tens of thousands of hits a second."
+    )
+    access_log: bool = Field(False, description="Write a line for every request.")
+    api_keys: tuple[SecretStr, ...] = Field(
+        (), description="Keys for writes, sent as `Authorization: Bearer <key>`. None: writes need no key."
+    )
+    urls: Literal["open"] | None = Field(
+        None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
+    )
+
+    max_bytes: int = Field(64 * _MIB, ge=1, description="Bytes of an original.")
+    max_pixels: int = Field(50_000_000, ge=1, description="Pixels of an image, summed over its frames.")
+    max_frames: int = Field(100, ge=1, description="Frames of an animation.")
+    max_side: int = Field(8192, ge=1, le=65_535, description="Pixels of a result's width and height.")
+
+    renderers: int = Field(
+        os.cpu_count() or 1, ge=1, le=256, description="Renderer processes in all. Default: one a core."
+    )
+    render_deadline_s: float = Field(15.0, gt=0, description="Seconds for one image in a renderer.")
+    render_memory_bytes: int = Field(
+        2048 * _MIB, ge=0, description="Address space of one renderer process; 0: no limit."
+    )
+    renders_per_process: int = Field(1000, ge=1, description="Renders after which a renderer process is replaced.")
+    queue: int = Field(256, ge=1, description="Variants being made or waiting at once; beyond it: 503.")
+    request_deadline_s: float = Field(30.0, gt=0, description="Seconds a request waits for its variant; then 503.")
+
+    upload_buffer_bytes: int = Field(_MIB, ge=4096, description="Memory for one upload while it streams to disk.")
+    uploads: int = Field(16, ge=1, description="Uploads received at once; others wait.")
+
+    cache_bytes: int = Field(128 * _MIB, ge=0, description="Memory for finished answers, for each server process.")
+    cache_ttl_s: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds an answer stays in memory; as long may another process serve a deleted one.",
+    )
+    max_age_s: int = Field(86_400, ge=0, description="Seconds browsers and CDNs may keep an image (`Cache-Control`).")
+
+    @model_validator(mode="after")
+    def _safe_beyond_loopback(self) -> Settings:
+        if not _is_loopback(self.host):
+            missing = [name for name, value in (("api_keys", self.api_keys), ("urls", self.urls)) if not value]
+            if missing:
+                raise ValueError(
+                    f"host={self.host!r} can be reached from outside; that needs {' and '.join(missing)} "
+                    f'(api_keys: at least one key for writes; urls: "open" lets everybody ask for any size)'
+                )
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The limits on images."""
+        return Limits(
+            max_bytes=self.max_bytes, max_pixels=self.max_pixels, max_frames=self.max_frames, max_side=self.max_side
+        )
+
+
+def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings: defaults, then the TOML file, then the environment, then `overrides` (None is left out).
+
+    Raises:
+        SettingsError: names every fault: the setting, its value, and what is accepted.
+    """
+    path = environment.get(FILE_VARIABLE)
+    file, file_faults = _read_file(Path(path) if path else Path(DEFAULT_FILE), required=bool(path))
+    variables, variable_faults = _read_environment(environment)
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    values = {**file, **variables, **given}
+    sources = dict.fromkeys(file, path or DEFAULT_FILE) | {name: PREFIX + name.upper() for name in variables}
+    faults = [*file_faults, *variable_faults]
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults += [_fault(item, sources) for item in error.errors()]
+    if faults:
+        raise SettingsError("\n".join(["The settings are wrong:", *(f"  {fault}" for fault in faults)]))
+    return settings
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """Return the settings in force as plain values, secrets masked."""
+    return settings.model_dump(mode="json")
+
+
+def open_library(settings: Settings, engine: Engine | None = None) -> Library:
+    """Make the library that the settings describe; without `engine` it renders in threads."""
+    return Library.open(
+        settings.data,
+        engine=engine,
+        limits=settings.limits,
+        keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
+        base_url=settings.base_url,
+        queue=settings.queue,
+        patience_s=settings.request_deadline_s,
+    )
+
+
+def make_renderers(settings: Settings) -> RendererEngine:
+    """Make the renderer processes of one server process: its share of all."""
+    limits = RendererLimits(
+        deadline_s=settings.render_deadline_s,
+        memory_bytes=settings.render_memory_bytes,
+        renders=settings.renders_per_process,
+    )
+    return RendererEngine(max(1, settings.renderers // settings.workers), limits)
+
+
+def make_delivery(settings: Settings, library: Library) -> Delivery:
+    """Make the delivery that the settings describe."""
+    return Delivery(
+        library, cache_bytes=settings.cache_bytes, cache_ttl_s=settings.cache_ttl_s, max_age_s=settings.max_age_s
+    )
+
+
+def _read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], list[str]]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), []
+    except FileNotFoundError:
+        return {}, [f"{FILE_VARIABLE}={path}: there is no such file"] if required else []
+    except (OSError, ValueError) as error:
+        return {}, [f"{path}: {error}"]
+
+
+def _read_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    values: dict[str, Any] = {}
+    faults = []
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in Settings.model_fields:
+            faults.append(f"{variable}: there is no such setting; `lazypix config` lists them")
+        elif name == "api_keys":
+            values[name] = [key.strip() for key in text.split(",") if key.strip()]
+        else:
+            values[name] = text
+    return values, faults
+
+
+def _fault(item: Any, sources: Mapping[str, str]) -> str:
+    if not item["loc"]:
+        return str(item["msg"]).removeprefix("Value error, ")
+    name = str(item["loc"][0])
+    where = f" ({sources[name]})" if name in sources else ""
+    if item["type"] == "extra_forbidden":
+        return f"{name}{where}: there is no such setting; `lazypix config` lists them"
+    value = "********" if name == "api_keys" else repr(item["input"])
+    said = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name}={value}{where}: {said[0].lower()}{said[1:]}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
