@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lazypix.errors import LazypixError
+from lazypix.formats import by_name
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
