@@ -113,8 +113,8 @@ class Delivery:
             wanted = _decided(wanted, choose_format(ranked_formats(request.accept), image, wanted.transform))
             if (known := self._unchanged(request, wanted, headers)) is not None:
                 return known
-        if wanted.source_format is not None or (wanted.transform.is_identity and not negotiated):
-            original = self._original(request, image, wanted, headers)
+        if wanted.transform.is_identity:
+            original = self._original(request, image, wanted, headers, negotiated=negotiated)
             if original is not None:
                 return original
         return self._variant(request, image, wanted, headers, negotiated=negotiated)
@@ -137,7 +137,9 @@ class Delivery:
         tag = etag(wanted)
         return not_modified(tag, None, headers) if precondition(request, tag, None) == 304 else None
 
-    def _original(self, request: Request, image: Image, wanted: Wanted, headers: Headers) -> Answer | None:
+    def _original(
+        self, request: Request, image: Image, wanted: Wanted, headers: Headers, *, negotiated: bool
+    ) -> Answer | None:
         """Answer with the original itself when that is what is asked for; else None."""
         asked = wanted.source_format or wanted.transform.format
         if asked != image.format:
@@ -152,7 +154,7 @@ class Delivery:
             body = FileBody(path=path, start=0, length=image.size)
         name = filename(image, "", by_name(image.format).extension)
         whole = self._representation(image, wanted, body, by_name(image.format).mime, name, headers)
-        return self._finished(request, whole, b"store;desc=original", negotiated=False)
+        return self._finished(request, whole, b"store;desc=original", negotiated=negotiated)
 
     def _variant(
         self, request: Request, image: Image, wanted: Wanted, headers: Headers, *, negotiated: bool

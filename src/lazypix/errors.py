@@ -11,6 +11,7 @@
     ├── NotFound                     404  not_found
     │   └── UnknownImage             404  unknown_image
     ├── MethodNotAllowed             405  method_not_allowed
+    ├── TooSlow                      408  too_slow
     ├── IdentTaken                   409  ident_taken
     ├── TooLarge                     413  too_large
     ├── UnsupportedImage             415  unsupported_image
@@ -95,6 +96,13 @@ class MethodNotAllowed(LazypixError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class TooSlow(LazypixError):
+    """The client sent nothing for too long in the middle of its request."""
+
+    status = 408
+    code = "too_slow"
 
 
 class IdentTaken(LazypixError):

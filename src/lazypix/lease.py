@@ -56,11 +56,16 @@ class SingleFlight(Generic[T]):
             flight.set_running_or_notify_cancel()  # a waiter that gives up cannot cancel it for the others
             self._flights[key] = flight
         try:
-            self._executor.submit(self._fly, key, work, flight)
-        except RuntimeError as error:  # shutting down
-            self._land(key)
-            flight.set_exception(Busy(f"Shutting down ({error})"))
+            task = self._executor.submit(self._fly, key, work, flight)
+        except RuntimeError:  # the executor is shut down
+            self._call_off(key, flight)
+        else:
+            task.add_done_callback(lambda ended: self._call_off(key, flight) if ended.cancelled() else None)
         return flight
+
+    def _call_off(self, key: str, flight: Future[T]) -> None:
+        self._land(key)
+        flight.set_exception(Busy("Shutting down; ask again in a moment"))
 
     def _fly(self, key: str, work: Callable[[], T], flight: Future[T]) -> None:
         try:

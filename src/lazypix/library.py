@@ -171,6 +171,7 @@ class Library:
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
+        filename = _base_name(filename)
         probe = self.engine.inspect(str(incoming.path), self.limits).result()
         _check_filename(filename, probe.format)
         image = Image(
@@ -409,6 +410,11 @@ def _copy(source: bytes | str | Path | BinaryIO, to: Incoming) -> None:
     else:
         while data := source.read(_COPY_BYTES):
             to.write(data)
+
+
+def _base_name(filename: str | None) -> str | None:
+    """Return the last part of a name as a client sent it, at most 255 characters."""
+    return PurePath((filename or "").replace("\\", "/")).name[-255:] or None
 
 
 def _check_filename(filename: str | None, name: str) -> None:

@@ -82,6 +82,7 @@ class Settings(BaseModel):
     request_deadline_s: float = Field(30.0, gt=0, description="Seconds a request waits for its variant; then 503.")
 
     upload_buffer_bytes: int = Field(_MIB, ge=4096, description="Memory for one upload while it streams to disk.")
+    upload_idle_s: float = Field(30.0, gt=0, description="Seconds an upload may stand still; then 408.")
     uploads: int = Field(16, ge=1, description="Uploads received at once; others wait.")
 
     cache_bytes: int = Field(128 * _MIB, ge=0, description="Memory for finished answers, for each server process.")

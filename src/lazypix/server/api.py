@@ -155,6 +155,7 @@ class Api:
                 self._library.incoming.new,
                 max_bytes=self._settings.max_bytes,
                 buffer_bytes=self._settings.upload_buffer_bytes,
+                idle_s=self._settings.upload_idle_s,
             ) as form,
         ):
             yield form

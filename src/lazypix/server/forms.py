@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, QuerystringParser, parse_options_header
 from starlette.types import Receive
 
-from lazypix.errors import BadUpload, LazypixError, TooLarge
+from lazypix.errors import BadUpload, TooLarge, TooSlow
 from lazypix.formats import SNIFF_BYTES, sniff
 from lazypix.incoming import Incoming
 
@@ -60,6 +60,7 @@ async def receive_form(
     *,
     max_bytes: int,
     buffer_bytes: int,
+    idle_s: float,
 ) -> AsyncIterator[Form]:
     """Receive the form of a request, with at most about `buffer_bytes` of it in memory.
 
@@ -68,6 +69,7 @@ async def receive_form(
     Raises:
         BadUpload: the body is no form, is malformed, or names a field twice.
         TooLarge: the image is over its limit, or the rest of the form is.
+        TooSlow: nothing came for `idle_s` seconds.
         ClientGone: the client went away.
     """
     length = headers.get(b"content-length", b"")
@@ -75,16 +77,19 @@ async def receive_form(
         raise TooLarge(f"The request is over the limit of {max_bytes} bytes for an image ({max_bytes >> 20} MiB)")
     receiver = _Receiver(headers.get(b"content-type", b""), new_incoming)
     try:
-        await _pump(receive, receiver, buffer_bytes)
+        await _pump(receive, receiver, buffer_bytes, idle_s)
         form = await asyncio.to_thread(receiver.finish)
         yield form
     finally:
         await asyncio.to_thread(receiver.discard)
 
 
-async def _pump(receive: Receive, receiver: _Receiver, buffer_bytes: int) -> None:
+async def _pump(receive: Receive, receiver: _Receiver, buffer_bytes: int, idle_s: float) -> None:
     while True:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), idle_s)
+        except TimeoutError:
+            raise TooSlow(f"Nothing was received for {idle_s:g} seconds; the upload was given up") from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         body = message.get("body", b"")
@@ -113,7 +118,6 @@ class _Receiver:
         self._header_value = b""
         self._disposition: bytes | None = None
         self._parser, self._unquote = self._choose(content_type)
-        self._trouble: LazypixError | None = None
 
     def _choose(self, content_type: bytes) -> tuple[_Parser, _Unquoter | None]:
         kind, options = parse_options_header(content_type)
