@@ -166,7 +166,8 @@ def _matches(header: str, etag: str, *, weak: bool) -> bool:
     return any((tag.removeprefix("W/") if weak else tag) == etag for tag in tags)
 
 
-_RANGE = re.compile(r"bytes\s*=\s*([0-9]*)-([0-9]*)\s*", re.ASCII | re.IGNORECASE)
+# 30 digits are more than any file has; thousands would be more than int() reads.
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,30})-([0-9]{0,30})\s*", re.ASCII | re.IGNORECASE)
 
 
 def _range(request: Request, whole: Representation) -> tuple[int, int] | None:
@@ -205,7 +206,7 @@ def _date(header: str | None) -> int | None:
         return None
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
@@ -267,7 +268,7 @@ def content_disposition(filename: str) -> bytes:
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
     header = f'inline; filename="{plain}"'
     if plain != filename:
-        header += f"; filename*=UTF-8''{quote(filename, safe='')}"
+        header += f"; filename*=UTF-8''{quote(filename, safe='', errors='replace')}"
     return header.encode("ascii")
 
 

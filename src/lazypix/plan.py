@@ -214,7 +214,8 @@ def _region(region: Region | None, width: int, height: int) -> Box | None:
     if region is None:
         return None
     across, down = (width, height) if region.unit == "fraction" else (1, 1)
-    left, top = int(region.x * across), int(region.y * down)
+    # Rounded first: 0.29 * 100 is 28.999999999999996 in binary.
+    left, top = int(round(region.x * across, 6)), int(round(region.y * down, 6))
     if left >= width or top >= height:
         raise BadTransform(f"crop begins at {left}:{top}, outside of the image of {width}x{height}")
     right = min(width, max(left + 1, round((region.x + region.width) * across)))

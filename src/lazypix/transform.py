@@ -27,8 +27,11 @@ Fit = Literal["inside", "cover", "fill", "outside", "top"]
 FITS: tuple[Fit, ...] = ("inside", "cover", "fill", "outside", "top")
 COMPASS = ("center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 GRAVITIES = (*COMPASS, "portrait", "attention", "entropy")
+ROTATIONS = (0, 90, 180, 270)
 FLIPS = ("", "h", "v")
 MAX_DPR = 8.0
+MAX_SIDE = 999_999
+"""The largest number of pixels that a text can say; servers allow far less (`plan.Limits`)."""
 FULL = "full"
 
 _GRAVITY_ALIASES = {
@@ -142,8 +145,8 @@ class Transform:
     def _check_box(self, sides: int) -> None:
         for name in ("width", "height"):
             side = getattr(self, name)
-            if side is not None and side < 1:
-                raise BadTransform(f"{name}={side}: must be 1 or more")
+            if side is not None and not 1 <= side <= MAX_SIDE:
+                raise BadTransform(f"{name}={side}: must be 1 or more, and at most {MAX_SIDE}")
         if self.fit not in FITS:
             raise _bad("fit", self.fit)
         if self.fit != "inside" and sides == 0:
@@ -154,7 +157,7 @@ class Transform:
             _set(self, "fit", "outside")  # with one side given, the other follows from the ratio: all three agree
 
     def _check_turn(self) -> None:
-        if self.rotate not in (0, 90, 180, 270):
+        if self.rotate not in ROTATIONS:
             raise _bad("rotate", str(self.rotate))
         if self.flip not in FLIPS:
             raise _bad("flip", self.flip)
@@ -275,7 +278,9 @@ def _read_size(token: str) -> list[tuple[str, str]]:
 def _read_side(name: str) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not _WHOLE.fullmatch(text) or int(text) == 0:
-            raise BadTransform(f"{name}={_shown(text)}: must be a whole number of pixels, 1 or more")
+            raise BadTransform(
+                f"{name}={_shown(text)}: must be a whole number of pixels, 1 or more, and at most {MAX_SIDE}"
+            )
         return int(text)
 
     return read
@@ -297,6 +302,12 @@ def _read_whole(name: str) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _read_rotate(text: str) -> int:
+    if not _WHOLE.fullmatch(text) or int(text) not in ROTATIONS:
+        raise _bad("rotate", text)
+    return int(text)
 
 
 def _read_dpr(text: str) -> float:
@@ -373,8 +384,8 @@ def _fraction(value: float, option: str) -> float:
 
 
 def _whole_px(value: float) -> float:
-    if value < 0 or value != int(value):
-        raise BadTransform(f"crop: {_number(value)} is not a whole number of pixels")
+    if not 0 <= value <= MAX_SIDE or value != int(value):
+        raise BadTransform(f"crop: {_number(value)} is not a whole number of pixels, at most {MAX_SIDE}")
     return int(value)
 
 
@@ -425,7 +436,7 @@ OPTIONS: tuple[Option, ...] = (
         write=_unless(None, "crop", lambda t: _write_region(cast(Region, t.crop))),
     ),
     Option(
-        name="rotate", accepts="0, 90, 180, 270", read=_read_whole("rotate"),
+        name="rotate", accepts="0, 90, 180, 270", read=_read_rotate,
         about="Quarter turns clockwise, in degrees, after `crop` and before the size is applied.",
         write=_unless(0, "rotate", lambda t: str(t.rotate)),
     ),

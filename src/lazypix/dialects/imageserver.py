@@ -47,7 +47,10 @@ class ImageServer:
 
     def format(self, wanted: Wanted) -> str:
         width, height = size_text(wanted.transform)
-        extension = wanted.transform.format or "auto"
+        implied = QUALITY if wanted.transform.format == "jpg" and width is not None else None
+        if wanted.transform.quality != implied:
+            raise BadTransform(f"ImageServer's addresses cannot say {wanted.transform.text}")
+        extension = wanted.source_format or wanted.transform.format or "auto"
         if width is None:
             return f"{wanted.ident}.{extension}"
         return f"{wanted.ident}.{extension}?width={width}&height={height}"

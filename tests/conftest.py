@@ -1,0 +1,96 @@
+"""Fixtures for all tests, and the watch for leaks: a module leaves no thread and no process behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from lazypix import Library
+from lazypix.engine.renderers import RendererEngine, RendererLimits
+from lazypix.engine.threads import ThreadEngine
+
+GRACE_S = 10.0
+
+# No deadline for one example: on a busy machine it would measure the machine.
+settings.register_profile("lazypix", deadline=None, max_examples=150)
+settings.load_profile("lazypix")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the module whose tests leave threads or processes behind."""
+    threads, processes = set(_threads()), set(_children())
+    yield
+    deadline = time.monotonic() + GRACE_S  # what was told to stop may need a moment
+    while time.monotonic() < deadline:
+        left_threads = [t for t in _threads() if t not in threads]
+        left_processes = {pid: name for pid, name in _children().items() if pid not in processes}
+        if not left_threads and not left_processes:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{request.node.name} left behind threads {left_threads} and processes {left_processes}")
+
+
+def _threads() -> list[threading.Thread]:
+    """Return Python's threads; not those that libvips made, through which it once called Python."""
+    return [thread for thread in threading.enumerate() if not thread.name.startswith("Dummy-")]
+
+
+def _children() -> dict[int, str]:
+    """Return pid and command line of this process' children (on Linux; elsewhere none are seen)."""
+    found = {}
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in _read(children).split():
+            command = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
+            if "multiprocessing.resource_tracker" not in command:  # one for the life of the process
+                found[int(pid)] = command
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # gone meanwhile
+        return ""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ThreadEngine]:
+    """An engine in threads. For tests that call it directly; a `Library` closes its own."""
+    with_threads = ThreadEngine(2)
+    yield with_threads
+    with_threads.close()
+
+
+@pytest.fixture(scope="module")
+def renderers() -> Iterator[RendererEngine]:
+    """An engine in two renderer processes."""
+    processes = RendererEngine(2, RendererLimits(deadline_s=30))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    """An empty library in a folder, rendering in threads."""
+    with Library.open(tmp_path / "library", engine=ThreadEngine(2)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[bytes], str]:
+    """A function that writes bytes to a new file and returns its path, as engines want it."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+
+    def write(data: bytes) -> str:
+        path = folder / f"{len(list(folder.iterdir()))}.bin"
+        path.write_bytes(data)
+        return str(path)
+
+    return write

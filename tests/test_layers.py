@@ -1,0 +1,81 @@
+"""The order of rooms: a file imports only what stands above it. See docs: one room decides, one room does."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lazypix
+
+SOURCE = Path(lazypix.__file__).parent
+# fmt: off
+ROOMS = [
+    "errors", "formats", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
+    "lease", "incoming", "library", "delivery", "settings", "server", "cli", "__main__",
+]
+# fmt: on
+ONLY_IN = {
+    "pyvips": "engine",
+    "pebble": "engine",
+    "sqlalchemy": "catalog",
+    "alembic": "catalog",
+    "starlette": "server",
+    "uvicorn": "server",
+    "asyncio": "server",
+    "python_multipart": "server",
+    "typer": "cli",
+    "pydantic": "settings",
+}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, wherever in it, as `package.module` or `package.module.name`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _inside(path: Path) -> list[list[str]]:
+    return [module.split(".")[1:] for module in _imports(path) if module.startswith("lazypix.")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_file_imports_only_from_rooms_above_its_own(path: Path) -> None:
+    own = ROOMS.index(_room(path))
+    above = {*ROOMS[: own + 1], "__version__"}
+    assert [".".join(parts) for parts in _inside(path) if parts[0] not in above] == []
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=_name)
+def test_a_room_stands_above_what_is_in_it(path: Path) -> None:
+    siblings = {p.stem for p in path.parent.iterdir()} - {"__init__"}
+    if path.parent.name != "catalog":  # the Catalog itself; its siblings are its tables
+        assert [p for p in _inside(path) if p[0] == _room(path) and p[1:2] and p[1] in siblings] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_an_adapter_is_imported_in_one_room_only(path: Path) -> None:
+    foreign = {module.split(".")[0] for module in _imports(path)}
+    assert {name for name in foreign if ONLY_IN.get(name, _room(path)) != _room(path)} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_only_the_server_is_async(path: Path) -> None:
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    found = [n.lineno for n in tree if isinstance(n, ast.AsyncFunctionDef | ast.AsyncWith | ast.AsyncFor | ast.Await)]
+    assert not found or _room(path) == "server"
