@@ -288,6 +288,7 @@ class Library:
                 with self._original_file(image) as path:
                     body = self._guarded(image, lambda: self.engine.render(str(path), plan).result())
                 timer.note("render")
+                log.debug("rendered %s", key)
                 self._keep(image, transform, key, body)
                 timer.note("store")
             return Variant(image=image, transform=transform, body=body, timings_ms=tuple(timer.laps))

@@ -280,7 +280,7 @@ def _check_result(result: tuple[int, int], scaled: tuple[int, int], frames: int,
         shown = f"{result[0]}x{result[1]}"
         raise BadTransform(f"The result would be {shown}, over the limit of {limits.max_side} pixels a side")
     for width, height in (result, scaled):
-        if width * height * frames > max(limits.max_pixels, limits.max_side**2):
+        if width * height * frames > limits.max_pixels:
             megapixels = limits.max_pixels / 1e6
             raise BadTransform(f"The image would be enlarged to {width}x{height}, over {megapixels:g} megapixels")
 

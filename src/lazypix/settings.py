@@ -58,6 +58,9 @@ class Settings(BaseModel):
         1, ge=1, le=64, description="Server processes; one answers tens of thousands of hits a second."
     )
     access_log: bool = Field(False, description="Write a line for every request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines to log; `debug` has one for every render."
+    )
     api_keys: tuple[SecretStr, ...] = Field(
         (), description="Keys for writes, sent as `Authorization: Bearer <key>`. None: writes need no key."
     )

@@ -61,7 +61,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 def photograph(width: int, height: int, grain: float = 0) -> Image.Image:
     """Return a photograph of this size, with as much grain as is said (a standard deviation, of 255)."""
-    coffee = Image.fromarray(skimage.data.coffee())  # type: ignore[no-untyped-call]
+    coffee = Image.fromarray(skimage.data.coffee())
     pixels = np.asarray(coffee.resize((width, height), Image.Resampling.BICUBIC)).astype(float)
     noisy = pixels + np.random.default_rng(2).normal(0, grain, pixels.shape)
     return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
@@ -203,7 +203,7 @@ def _curved(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def similarity(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     """Return the structural similarity (SSIM) of two RGB arrays; 1 is the same."""
-    return float(structural_similarity(one, other, channel_axis=2))  # type: ignore[no-untyped-call]
+    return float(structural_similarity(one, other, channel_axis=2))
 
 
 def opened(data: bytes) -> Image.Image:

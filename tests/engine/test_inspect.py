@@ -54,7 +54,7 @@ def test_a_truncated_image_is_refused(file: File, name: str, part: float) -> Non
 @pytest.mark.parametrize("name", ["gif", "webp"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_a_truncated_animation_is_refused(file: File, name: str, part: float) -> None:
-    frames = [p.noise(60, 40).rotate(90 * turns) for turns in range(4)]
+    frames = [p.noise(60, 40), p.quadrants(60, 40)] * 2
     data = p.encoded(frames[0], name, save_all=True, append_images=frames[1:])
     with pytest.raises(BrokenImage, match=f"The {name} image"):
         inspect(file(data[: int(len(data) * part)]), LIMITS)
@@ -101,7 +101,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(file: File) -> None:
     path = file(p.bomb(60_000, 60_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    with pytest.raises(TooLarge, match="60000x60000, 3600.0 megapixels; at most 50"):
+    with pytest.raises(TooLarge, match=r"60000x60000, 3600\.0 megapixels; at most 50"):
         inspect(path, LIMITS)
     assert time.process_time() - start < 1  # decoding ten gigabytes would take many
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
@@ -111,7 +111,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(file: File) -> None:
 def test_an_image_over_the_limit_of_pixels_is_refused(file: File, name: str) -> None:
     path = file(p.encoded(p.quadrants(100, 80), name))
     assert inspect(path, Limits(max_pixels=8000)).width == 100
-    with pytest.raises(TooLarge, match="100x80, 0.0 megapixels"):
+    with pytest.raises(TooLarge, match=r"100x80, 0\.0 megapixels"):
         inspect(path, Limits(max_pixels=7999))
 
 
@@ -146,10 +146,10 @@ def test_a_jpeg_with_something_behind_it_is_taken(file: File) -> None:
 
 
 def test_an_orientation_that_does_not_exist_is_upright(file: File) -> None:
-    data = p.oriented(p.quadrants(120, 80), 6).replace(
-        struct.pack(">HHIH", 0x0112, 3, 1, 6), b"\1\x12\0\3\0\0\0\1\0\x09"
-    )
-    data = data.replace(struct.pack("<HHIH", 0x0112, 3, 1, 6), b"\x12\1\3\0\1\0\0\0\x09\0")
+    data = p.oriented(p.quadrants(120, 80), 6)
+    for order in "><":  # whichever Pillow wrote
+        six, nine = (struct.pack(f"{order}HHIHH", 0x0112, 3, 1, value, 0) for value in (6, 9))
+        data = data.replace(six, nine)
     found = inspect(file(data), LIMITS)
     assert found.orientation not in range(2, 9)
     assert found.upright_size == (80, 120)

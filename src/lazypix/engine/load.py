@@ -88,7 +88,9 @@ def broken(name: str, error: pyvips.Error) -> BrokenImage:
 
 def _load(source: str, path: str, **options: Any) -> pyvips.Image:
     # "truncated" refuses files that end early; "warning" would refuse many a camera's harmless oddities.
-    return getattr(pyvips.Image, _LOADERS[source])(path, fail_on="truncated", **options)
+    # For TIFF a file that ends early is an "error": with "truncated" its missing pixels would be black.
+    fail_on = "error" if source == "tiff" else "truncated"
+    return getattr(pyvips.Image, _LOADERS[source])(path, fail_on=fail_on, **options)
 
 
 def _header(image: pyvips.Image, name: str, default: int) -> int:

@@ -60,6 +60,7 @@ class RendererEngine:
         self._closed = False
         bound_allocator(os.environ)
         self._pool = self._new_pool()
+        self._pool.schedule(_load)  # a pool starts its processes with its first task: now, not for the first image
 
     def inspect(self, path: str, limits: Limits) -> Future[Probe]:
         return self._submit(_inspect, path, limits)
@@ -143,8 +144,7 @@ def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -
     threading.Thread(target=follow_parent, args=(parent,), daemon=True).start()
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    import lazypix.engine.render  # noqa: F401  # load libvips now, not during the first image
-
+    _load()
     if prepare is not None:
         prepare()
 
@@ -157,6 +157,10 @@ def follow_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+def _load() -> None:
+    import lazypix.engine.render  # noqa: F401  # libvips
 
 
 def _inspect(path: str, limits: Limits) -> Probe:

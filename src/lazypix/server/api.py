@@ -23,6 +23,7 @@ from lazypix.errors import BadRequest, BadUpload, LazypixError, Unauthorized
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
 from lazypix.library import Library
+from lazypix.plan import check_size
 from lazypix.server.forms import Form, receive_form
 from lazypix.server.send import AnswerResponse
 from lazypix.settings import Settings
@@ -74,7 +75,7 @@ class Api:
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
         async with self._form(request) as form:
-            sizes = parse_sizes(form.fields.get("sizes", ""))
+            sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
             image = await self._add(form)
         self._make_ahead(image, sizes)
@@ -85,7 +86,7 @@ class Api:
         """`POST /image/<ident>.jpg` and `POST /resize/<ident>.jpg`: make sizes ahead."""
         image = await self._named(request)
         async with self._form(request) as form:
-            sizes = parse_sizes(form.fields.get("sizes", ""))
+            sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
         self._make_ahead(image, sizes)
         return envelope(200, _content(image.ident, sizes), *notices)
@@ -94,7 +95,7 @@ class Api:
         """`POST /sync/<ident>.jpg`: replicate. Without a replica there is nothing to do."""
         image = await self._named(request)
         async with self._form(request) as form:
-            sizes = parse_sizes(form.fields.get("sizes", ""))
+            sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
         return envelope(200, _content(image.ident, sizes), *notices)
 
@@ -120,6 +121,13 @@ class Api:
         """`GET /readyz`: catalog and store answer too; 503 when they do not."""
         await asyncio.to_thread(self._library.check)
         return json_answer(200, b'{"status": "ok"}')
+
+    def _sizes(self, form: Form) -> list[Size]:
+        """Read the sizes of a form; one over the limits is refused before anything is stored."""
+        sizes = parse_sizes(form.fields.get("sizes", ""))
+        for size in sizes:
+            check_size(size.transform, self._library.limits)
+        return sizes
 
     async def _add(self, form: Form) -> Image:
         if form.image is None:

@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lazypix.delivery import Delivery, Making
@@ -47,6 +49,8 @@ class _Front:
             lifespan=self._lifespan,
             exception_handlers={LazypixError: _on_error, HTTPException: _on_http_error, ClientGone: _on_gone},
         )
+        # A redirect would go to whatever the Host header names, and is not what a client of the JSON API expects.
+        self._router.router.redirect_slashes = False
         self._delivery: Delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,11 +151,21 @@ async def _on_error(_: Request, error: Exception) -> AnswerResponse:
 async def _on_http_error(request: Request, error: Exception) -> AnswerResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        problem: LazypixError = MethodNotAllowed(f"{request.method} is not possible here; accepted: {allowed}")
-    else:
-        problem = NotFound(f"Nothing is served at {request.url.path[:200]}; GET / lists what is")
-    return AnswerResponse(error_answer(problem))
+        allowed = _allowed(request)
+        refused = error_answer(MethodNotAllowed(f"{request.method} is not possible here; accepted: {allowed}"))
+        return AnswerResponse(replace(refused, headers=(*refused.headers, (b"allow", allowed.encode()))))
+    return AnswerResponse(
+        error_answer(NotFound(f"Nothing is served at {request.url.path[:200]}; GET / lists what is"))
+    )
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of an address, as the header `Allow` lists them. Source: RFC 9110, 10.2.1."""
+    methods = {"OPTIONS"} | ({"GET", "HEAD"} if request.scope["path"].startswith(MOUNT) else set())
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods
+    return ", ".join(sorted(methods))
 
 
 async def _on_gone(_: Request, __: Exception) -> AnswerResponse:

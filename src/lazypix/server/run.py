@@ -27,12 +27,11 @@ def serve(settings: Settings) -> None:
     Raises:
         SettingsError: the address cannot be listened on.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    _set_up_logging(settings)
     bound_allocator(os.environ)
-    parent = os.getpid() if settings.workers > 1 else None
+    supervisor = os.getpid() if settings.workers > 1 else None
     config = uvicorn.Config(
-        partial(_worker, settings, parent),
+        partial(_worker, settings, supervisor),
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -60,8 +59,15 @@ def serve(settings: Settings) -> None:
         Multiprocess(config, sockets=[listening]).run()
 
 
-def _worker(settings: Settings, parent: int | None) -> ASGIApp:
+def _worker(settings: Settings, supervisor: int | None) -> ASGIApp:
     """Make the application inside of one server process."""
-    if parent is not None:
-        threading.Thread(target=follow_parent, args=(parent,), daemon=True).start()
+    if supervisor is not None:
+        _set_up_logging(settings)
+        threading.Thread(target=follow_parent, args=(supervisor,), daemon=True).start()
     return create(settings)
+
+
+def _set_up_logging(settings: Settings) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("lazypix").setLevel(settings.log_level.upper())

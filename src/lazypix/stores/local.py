@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -59,7 +60,10 @@ class LocalStore:
 
     def head(self, key: str) -> Blob:
         with _Translated("read", key):
-            return _blob(key, self._path(key).stat())
+            found = self._path(key).stat()
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError
+            return _blob(key, found)
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
@@ -73,7 +77,7 @@ class LocalStore:
         with _Translated("delete", key):
             try:
                 target.unlink()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return False
             _flush_folder(target.parent)
             return True
@@ -83,7 +87,7 @@ class LocalStore:
         doomed = self._deleted / uuid.uuid4().hex
         with _Translated("delete", prefix):
             try:
-                folder.rename(doomed)
+                os.rename(f"{folder}/", doomed)  # noqa: PTH104  # the slash: a blob of this name is not meant
             except (FileNotFoundError, NotADirectoryError):
                 return 0
             _flush_folder(folder.parent)
@@ -205,5 +209,5 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _blob(key: str, stat: os.stat_result) -> Blob:
-    return Blob(key=key, size=stat.st_size, modified=datetime.fromtimestamp(stat.st_mtime, UTC))
+def _blob(key: str, found: os.stat_result) -> Blob:
+    return Blob(key=key, size=found.st_size, modified=datetime.fromtimestamp(found.st_mtime, UTC))

@@ -1,0 +1,374 @@
+"""The contract of `BlobStore`, run on every store. A new store is done when it passes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lazypix.errors import BlobExists, BlobMissing
+from lazypix.stores import BlobStore, check_key
+from lazypix.stores.local import LocalStore
+
+STORES: dict[str, Callable[[Path], BlobStore]] = {"local": LocalStore}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    return STORES[request.param](tmp_path / "store")
+
+
+def _keys(store: BlobStore, prefix: str = "") -> list[str]:
+    return [blob.key for blob in store.list(prefix)]
+
+
+def _source(folder: Path, data: bytes) -> Path:
+    path = folder / "finished"
+    path.write_bytes(data)
+    return path
+
+
+# --- one blob --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_created_is_there(store: BlobStore) -> None:
+    before = datetime.now(UTC)
+    store.create("a/b.jpg", b"bytes")
+    assert store.get("a/b.jpg") == b"bytes"
+    blob = store.head("a/b.jpg")
+    assert (blob.key, blob.size) == ("a/b.jpg", 5)
+    assert before - timedelta(seconds=2) <= blob.modified <= datetime.now(UTC) + timedelta(seconds=2)
+    path = store.local_path("a/b.jpg")
+    assert path is None or path.read_bytes() == b"bytes"
+
+
+def test_an_empty_blob_is_a_blob(store: BlobStore) -> None:
+    store.create("a/empty", b"")
+    assert store.get("a/empty") == b""
+    assert store.head("a/empty").size == 0
+
+
+def test_creating_again_is_refused_and_changes_nothing(store: BlobStore, tmp_path: Path) -> None:
+    store.create("a/b", b"first")
+    with pytest.raises(BlobExists, match="a/b"):
+        store.create("a/b", b"second")
+    with pytest.raises(BlobExists, match="a/b"):
+        store.create("a/b", _source(tmp_path, b"third"))
+    assert store.get("a/b") == b"first"
+    assert _keys(store) == ["a/b"]
+
+
+def test_put_makes_and_replaces(store: BlobStore, tmp_path: Path) -> None:
+    store.put("a/b", b"first")
+    assert store.get("a/b") == b"first"
+    store.put("a/b", b"2nd")
+    assert (store.get("a/b"), store.head("a/b").size) == (b"2nd", 3)
+    store.put("a/b", _source(tmp_path, b"from a file"))
+    assert store.get("a/b") == b"from a file"
+    assert _keys(store) == ["a/b"]
+
+
+@pytest.mark.parametrize("size", [1, 1024 * 1024 + 1, 20 * 1024 * 1024])
+def test_a_finished_file_becomes_the_blob(store: BlobStore, tmp_path: Path, size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    store.create("a/b", _source(tmp_path, data))
+    assert store.get("a/b") == data
+    assert store.head("a/b").size == size
+
+
+def test_what_is_not_there_is_missing(store: BlobStore) -> None:
+    store.create("a/b/c", b"x")
+    for key in ("nothing", "a/nothing", "a/b/nothing", "no/such/folder"):
+        with pytest.raises(BlobMissing, match=key):
+            store.get(key)
+        with pytest.raises(BlobMissing, match=key):
+            store.head(key)
+        assert store.delete(key) is False
+
+
+def test_a_prefix_is_no_blob(store: BlobStore) -> None:
+    store.create("a/b/c", b"x")
+    for key in ("a", "a/b"):
+        with pytest.raises(BlobMissing):
+            store.get(key)
+        with pytest.raises(BlobMissing):
+            store.head(key)
+        assert store.delete(key) is False
+    assert store.get("a/b/c") == b"x"
+
+
+def test_delete_removes_one(store: BlobStore) -> None:
+    store.create("a/b", b"1")
+    store.create("a/c", b"2")
+    assert store.delete("a/b") is True
+    assert store.delete("a/b") is False
+    assert _keys(store) == ["a/c"]
+    store.create("a/b", b"new")
+    assert store.get("a/b") == b"new"
+
+
+# --- many ------------------------------------------------------------------------------------------------------
+
+
+def test_list_is_in_the_order_of_keys(store: BlobStore) -> None:
+    keys = [
+        "a",
+        "a.jpg",
+        "a-b",
+        "a0/x",
+        "b/origin.jpg",
+        "b/100x50.jpg",
+        "b/100x50,fit=cover.jpg",
+        "b/é",
+        "B/x",
+        "b-/y",
+    ]
+    for key in keys:
+        store.create(key, key.encode())
+    assert _keys(store) == sorted(keys)
+    assert {blob.key: blob.size for blob in store.list()} == {key: len(key.encode()) for key in keys}
+
+
+def test_a_folder_and_its_namesakes_come_in_the_order_of_keys(store: BlobStore) -> None:
+    keys = ["a/x", "a-b/x", "a.b/x", "a0/x", "a.jpg"]
+    for key in keys:
+        store.create(key, b"")
+    assert _keys(store) == sorted(keys)
+
+
+def test_a_prefix_is_whole_segments(store: BlobStore) -> None:
+    for key in ("a/1", "a/2", "a/b/3", "ab/4", "b/a/5"):
+        store.create(key, b"")
+    assert _keys(store, "a/") == ["a/1", "a/2", "a/b/3"]
+    assert _keys(store, "a/b/") == ["a/b/3"]
+    assert _keys(store, "none/") == []
+    assert _keys(store, "a/1/") == []
+
+
+def test_delete_prefix_removes_everything_under_it_and_nothing_else(store: BlobStore) -> None:
+    for key in ("a/1", "a/2", "a/b/3", "ab/4", "b/a/5"):
+        store.create(key, b"")
+    assert store.delete_prefix("a/") == 3
+    assert _keys(store) == ["ab/4", "b/a/5"]
+    assert store.delete_prefix("a/") == 0
+    assert store.delete_prefix("none/at/all/") == 0
+    store.create("a/1", b"again")
+    assert store.get("a/1") == b"again"
+
+
+def test_delete_prefix_spares_a_blob_of_that_name(store: BlobStore) -> None:
+    store.create("a", b"x")
+    assert store.delete_prefix("a/") == 0
+    assert store.get("a") == b"x"
+
+
+# --- keys ------------------------------------------------------------------------------------------------------
+
+ODD = [
+    "a b", "a,b=c", "a:b", "a'b\"c", "a%2fb", "a?b#c", "a&b;c", "~a", "-rf", "a.", "a..b", "ä/ö", "猫/😀", "COM1",
+    "x" * 255, "a\\b", "*", "[a]", "$HOME", "1/2/3/4/5/6/7/8/9",
+    "0190/200x100,fit=cover,gravity=0.3:0.7.webp",
+]  # fmt: skip
+
+
+def test_odd_keys_are_kept_apart(store: BlobStore) -> None:
+    for key in ODD:
+        store.create(key, key.encode())
+    assert _keys(store) == sorted(ODD)
+    for key in ODD:
+        assert store.get(key) == key.encode()
+        assert store.delete(key) is True
+    assert _keys(store) == []
+
+
+MALFORMED = [
+    "", "/", "/x", "x/", "a//b", ".", "..", "../x", "a/../b", "a/.", "./a", ".tmp/x", ".deleted/x", "a/.deleted",
+    "a/.hidden", "a\0b", "a\nb", "a\x7fb", "a/\u202eb", "x" * 256, "é" * 128, "\udcff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", MALFORMED)
+def test_malformed_keys_are_refused(store: BlobStore, key: str, tmp_path: Path) -> None:
+    verbs: list[Callable[[str], object]] = [
+        lambda k: store.create(k, b"x"),
+        lambda k: store.put(k, b"x"),
+        store.get,
+        store.head,
+        store.delete,
+        store.local_path,
+    ]
+    for verb in (*verbs, check_key):
+        with pytest.raises(ValueError, match=r"malformed key|surrogates"):
+            verb(key)
+    assert _keys(store) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"store"}
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "../", "a/../", ".tmp/"])
+def test_malformed_prefixes_are_refused(store: BlobStore, prefix: str) -> None:
+    store.create("a/b", b"x")
+    with pytest.raises(ValueError, match="malformed key"):
+        store.delete_prefix(prefix)
+    assert _keys(store) == ["a/b"]
+
+
+# --- at the same time ------------------------------------------------------------------------------------------
+
+
+def test_of_many_creators_exactly_one_wins(store: BlobStore, tmp_path: Path) -> None:
+    threads, rounds = 8, 10
+    barrier = threading.Barrier(threads)
+
+    def create(number: int) -> list[bool]:
+        won = []
+        for turn in range(rounds):
+            source: bytes | Path = b"%d" % number * 1000
+            if number % 2:  # half of them bring a file
+                source = tmp_path / f"{number}-{turn}"
+                source.write_bytes(b"%d" % number * 1000)
+            barrier.wait(30)
+            try:
+                store.create(f"race/{turn}", source)
+            except BlobExists:
+                won.append(False)
+            else:
+                won.append(True)
+        return won
+
+    with ThreadPoolExecutor(threads) as pool:
+        results = list(pool.map(create, range(threads)))
+    for turn in range(rounds):
+        winners = [number for number in range(threads) if results[number][turn]]
+        assert len(winners) == 1
+        assert store.get(f"race/{turn}") == b"%d" % winners[0] * 1000
+
+
+def test_readers_see_the_old_blob_or_the_new_one(store: BlobStore) -> None:
+    versions = [bytes([n]) * 300_000 for n in range(40)]
+    store.put("a/b", versions[0])
+    start, stop = threading.Barrier(4), threading.Event()
+
+    def read() -> set[bytes]:
+        seen = set()
+        start.wait(30)
+        while not stop.is_set():
+            seen.add(store.get("a/b"))
+            assert store.head("a/b").size == 300_000
+            assert _keys(store) == ["a/b"]  # and nothing half done
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        start.wait(30)
+        try:
+            for version in versions:
+                store.put("a/b", version)
+        finally:
+            stop.set()
+        seen = set().union(*(reader.result(30) for reader in readers))
+    assert seen <= set(versions)
+
+
+def test_writers_and_deleters_of_one_image_do_not_trip_over_each_other(store: BlobStore) -> None:
+    start = threading.Barrier(3)
+
+    def write(name: str) -> None:
+        start.wait(30)
+        for number in range(60):
+            store.put(f"image/{name}{number}", b"x")
+
+    def remove() -> None:
+        start.wait(30)
+        for _ in range(60):
+            store.delete_prefix("image/")
+
+    with ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(write, "a"), pool.submit(write, "b"), pool.submit(remove)]:
+            future.result(60)
+    store.delete_prefix("image/")
+    assert _keys(store) == []
+
+
+# --- the folder store alone ------------------------------------------------------------------------------------
+
+
+def _leftovers(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_a_folder_store_is_readable_by_a_person(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.create("cat/200x100,fit=cover.jpg", b"x")
+    assert (tmp_path / "cat" / "200x100,fit=cover.jpg").read_bytes() == b"x"
+    assert _leftovers(tmp_path) == ["cat/200x100,fit=cover.jpg"]
+
+
+def test_a_finished_file_is_moved_not_copied(tmp_path: Path) -> None:
+    source = _source(tmp_path, b"x" * 1000)
+    inode = source.stat().st_ino
+    store = LocalStore(tmp_path / "store")
+    store.create("a/b", source)
+    path = store.local_path("a/b")
+    assert path is not None
+    assert path.stat().st_ino == inode
+    assert not source.exists()
+
+
+def test_a_file_of_another_file_system_is_taken_too(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system here")
+    source = memory / f"lazypix-test-{tmp_path.name}"
+    source.write_bytes(b"from elsewhere")
+    try:
+        store = LocalStore(tmp_path)
+        store.create("a/b", source)
+        assert store.get("a/b") == b"from elsewhere"
+        assert not source.exists()
+    finally:
+        source.unlink(missing_ok=True)
+
+
+def test_sweep_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.create("a/b", b"x")
+    (tmp_path / ".tmp" / "half").write_bytes(b"half")
+    (tmp_path / ".deleted" / "image").mkdir()
+    (tmp_path / ".deleted" / "image" / "origin.jpg").write_bytes(b"old")
+    assert _keys(store) == ["a/b"]
+    assert store.sweep() == 2
+    assert _leftovers(tmp_path) == ["a/b"]
+    assert store.sweep() == 0
+
+
+def test_two_stores_on_one_folder_are_one(tmp_path: Path) -> None:
+    LocalStore(tmp_path).create("a/b", b"x")
+    with pytest.raises(BlobExists):
+        LocalStore(tmp_path).create("a/b", b"y")
+
+
+@pytest.mark.parametrize("verb", ["create", "put"])
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, verb: str) -> None:
+    """A limit on the size of files fails like a full disk: in the middle of a write."""
+    script = f"""
+import resource, sys
+from lazypix.errors import StoreFull
+from lazypix.stores.local import LocalStore
+store = LocalStore({str(tmp_path)!r})
+store.put("a/b", b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    store.{verb}("a/{"b" if verb == "put" else "c"}", b"x" * 200_000)
+except StoreFull as error:
+    sys.exit(7 if "No space left" in str(error) else 8)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 7, done.stderr
+    assert _leftovers(tmp_path) == ["a/b"]
+    assert LocalStore(tmp_path).get("a/b") == b"old"

@@ -1,0 +1,71 @@
+"""However many ask for a new variant at once, it is rendered once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from tests.server.running import Server, running
+
+CROWD = 200
+
+
+def photograph(width_px: int = 1600, height_px: int = 1200) -> bytes:
+    noise = np.random.default_rng(7).integers(0, 255, (height_px, width_px, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+async def crowd(server: Server, target: str, size: int) -> list[httpx.Response]:
+    """Send `size` requests, each on a connection of its own that is open before the first request is sent."""
+    limits = httpx.Limits(max_connections=size, max_keepalive_connections=size)
+    async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60) as client:
+        await asyncio.gather(*(client.get("/healthz") for _ in range(size)))
+        return list(await asyncio.gather(*(client.get(target) for _ in range(size))))
+
+
+def renders(server: Server) -> int:
+    return server.log.read_text().count(" rendered ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_hundred_requests_for_a_new_variant_are_one_render(tmp_path: Path, workers: int) -> None:
+    with running(tmp_path / "data", "--workers", str(workers), log_level="debug") as server:
+        ident = server.upload(photograph())
+        assert renders(server) == 0
+        for number, target in enumerate(
+            (f"/image/640x480,fit=cover/{ident}.webp", f"/image/{ident}.jpg?width=99&height=98")
+        ):
+            answers = asyncio.run(crowd(server, target, CROWD))
+            assert {answer.status_code for answer in answers} == {200}
+            assert len({hashlib.sha256(answer.content).hexdigest() for answer in answers}) == 1
+            assert renders(server) == number + 1
+
+
+def test_beyond_the_queue_requests_for_other_variants_get_503_and_stored_ones_are_served(tmp_path: Path) -> None:
+    with running(tmp_path / "data", queue="1", renderers="1") as server:
+        ident = server.upload(photograph(3000, 2000))
+        stored = server.get(f"/image/40x/{ident}.jpg")
+        assert stored.status_code == 200
+
+        async def many() -> list[httpx.Response]:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                slow = [client.get(f"/image/{1200 + n}x/{ident}.avif") for n in range(12)]
+                return list(await asyncio.gather(*slow, client.get(f"/image/40x/{ident}.jpg")))
+
+        *answers, hit = asyncio.run(many())
+        assert hit.status_code == 200
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert refused
+        assert len(refused) < len(answers)
+        for answer in refused:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["status"] == "error"
+        assert server.get(f"/image/1211x/{ident}.avif").status_code == 200
