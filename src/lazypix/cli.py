@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from lazypix import __version__
 from lazypix.catalog import Image
@@ -157,7 +157,9 @@ def list_images(
         for image in images:
             print(json.dumps(image.facts()))
         return
-    table = Table("ident", "format", "size", "bytes", "created", "filename", box=None)
+    longest = max((len(image.ident) for image in images), default=0)  # an ident is to be copied, so never cut off
+    ident = Column("ident", min_width=longest, no_wrap=True)
+    table = Table(ident, "format", "size", "bytes", "created", "filename", box=None)
     for image in images:
         size = f"{image.width}x{image.height}"
         created = f"{image.created:%Y-%m-%d %H:%M}"

@@ -117,11 +117,11 @@ def precondition(request: Request, etag: str, modified: datetime | None) -> int 
     if request.if_match is not None:
         if not _matches(request.if_match, etag, weak=False):
             return 412
-    elif modified and (limit := _date(request.if_unmodified_since)) and _seconds(modified) > limit:
+    elif modified and (limit := _date(request.if_unmodified_since)) is not None and _seconds(modified) > limit:
         return 412
     if request.if_none_match is not None:
         return 304 if _matches(request.if_none_match, etag, weak=True) else None
-    if modified and (since := _date(request.if_modified_since)) and _seconds(modified) <= since:
+    if modified and (since := _date(request.if_modified_since)) is not None and _seconds(modified) <= since:
         return 304
     return None
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
@@ -132,10 +132,8 @@ def stop(server: Server) -> None:
 
 def kill(server: Server) -> None:
     """SIGKILL to every process of the server; returns when all are gone."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     server.process.wait(STOP_S)
     until(lambda: not members(server.pid), 10, lambda: f"not killed: {members(server.pid)}")
 
@@ -155,9 +153,16 @@ def members(group: int) -> dict[int, str]:
     return found
 
 
-def renderers(server: Server) -> list[int]:
-    """The pids of the server's renderer processes."""
-    return sorted(pid for pid, command in members(server.pid).items() if "spawn_main" in command)
+def children(parent: int) -> list[int]:
+    """The pids of a process' spawned children: a server process' renderers, a supervisor's server processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                ppid = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                if int(ppid) == parent and "spawn_main" in (entry / "cmdline").read_text():
+                    found.append(int(entry.name))
+    return sorted(found)
 
 
 def until(true: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:

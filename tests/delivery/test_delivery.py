@@ -1,0 +1,258 @@
+"""From a request to an answer, without a server: what is cached, negotiated, named and told."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+from tests.engine.pictures import encoded, film, jpg, noise, quadrants, see_through
+
+from lazypix import Library, Transform
+from lazypix.catalog import Image
+from lazypix.delivery import Delivery, choose_format, filename
+from lazypix.http import Answer, FileBody, Request, decoded
+from lazypix.plan import Probe
+from lazypix.stores import Blob, BlobStore
+
+CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+OLD = "image/webp,image/*;q=0.8"
+
+
+class CountingStore:
+    """A store that counts what is asked of another one."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self.store = store
+        self.calls = 0
+
+    def create(self, key: str, source: bytes | Path) -> None:
+        self.calls += 1
+        self.store.create(key, source)
+
+    def put(self, key: str, source: bytes | Path) -> None:
+        self.calls += 1
+        self.store.put(key, source)
+
+    def get(self, key: str) -> bytes:
+        self.calls += 1
+        return self.store.get(key)
+
+    def head(self, key: str) -> Blob:
+        self.calls += 1
+        return self.store.head(key)
+
+    def local_path(self, key: str) -> Path | None:
+        return self.store.local_path(key)
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        self.calls += 1
+        return self.store.list(prefix)
+
+    def delete(self, key: str) -> bool:
+        self.calls += 1
+        return self.store.delete(key)
+
+    def delete_prefix(self, prefix: str) -> int:
+        self.calls += 1
+        return self.store.delete_prefix(prefix)
+
+
+def get(path: str, query: str = "", **headers: str) -> Request:
+    return Request(method="GET", path=path, query=query, **headers)
+
+
+def header(answer: Answer, name: str) -> str:
+    return decoded(answer.headers)[name]
+
+
+def size_of(answer: Answer) -> tuple[int, int]:
+    assert isinstance(answer.body, bytes)
+    return Picture.open(io.BytesIO(answer.body)).size
+
+
+def test_a_new_variant_is_made_then_stored_then_cached(library: Library) -> None:
+    library.add(jpg(quadrants(120, 80)), ident="pic")
+    delivery = Delivery(library)
+    request = get("/image/60x/pic.webp")
+    assert delivery.cached(request) is None
+    made = delivery.answer(request)
+    assert "render;dur=" in header(made, "server-timing")
+    assert size_of(made) == (60, 40)
+    hit = delivery.cached(request)
+    assert hit is not None
+    assert header(hit, "server-timing") == "cache;desc=hit"
+    stored = Delivery(library).answer(request)
+    assert header(stored, "server-timing") == "store;desc=hit"
+    assert hit.body == made.body == stored.body
+    assert header(hit, "etag") == header(made, "etag") == header(stored, "etag")
+
+
+def test_a_hit_asks_neither_store_nor_catalog(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    delivery = Delivery(library)
+    for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
+        delivery.answer(request)
+    counting = CountingStore(library.store)
+    library.store = counting
+    monkeypatch.setattr(library.catalog, "get", None)
+    for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
+        assert delivery.answer(request).status == 200
+        tag = header(delivery.answer(request), "etag")
+        assert delivery.answer(replace(request, if_none_match=tag)).status == 304
+        assert delivery.answer(replace(request, range="bytes=0-1")).status == 206
+        assert delivery.answer(replace(request, method="HEAD")).body == b""
+    assert counting.calls == 0
+
+
+def test_if_none_match_is_answered_before_any_work(library: Library) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    tag = header(Delivery(library).answer(get("/image/60x/pic.jpg")), "etag")
+    library.store.delete("pic/60x.jpg")
+    fresh = Delivery(library)
+    assert fresh.answer(get("/image/60x/pic.jpg", if_none_match=tag)).status == 304
+    assert [blob.key for blob in library.store.list()] == ["pic/origin.jpg"]
+
+
+def test_answers_that_depend_on_accept_are_kept_apart(library: Library) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    delivery = Delivery(library)
+    for _ in range(2):
+        for accept, media_type in (
+            (CHROME, "image/avif"),
+            (OLD, "image/webp"),
+            ("*/*", "image/jpeg"),
+            (None, "image/jpeg"),
+        ):
+            answer = delivery.answer(Request(method="GET", path="/image/40x/pic.auto", accept=accept))
+            assert header(answer, "content-type") == media_type
+            assert header(answer, "vary") == "accept"
+    assert "vary" not in decoded(delivery.answer(get("/image/40x/pic.jpg")).headers)
+
+
+def test_entries_age_and_can_be_forgotten(library: Library) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    library.add(jpg(quadrants()), ident="other")
+    request, other = get("/image/60x/pic.jpg"), get("/image/60x/other.jpg")
+    aged = Delivery(library, cache_ttl_s=-1)
+    aged.answer(request)
+    assert aged.cached(request) is None
+    delivery = Delivery(library)
+    delivery.answer(request)
+    delivery.answer(other)
+    delivery.forget("pic")
+    assert delivery.cached(request) is None
+    assert delivery.cached(other) is not None
+
+
+def test_the_whole_image_is_the_original_when_the_format_is_its_own(library: Library) -> None:
+    original = jpg(quadrants())
+    library.add(original, ident="pic")
+    delivery = Delivery(library)
+    assert delivery.answer(get("/image/pic.jpg")).body == original
+    assert delivery.answer(get("/image/pic.jpeg")).body == original
+    assert delivery.answer(get("/image/pic", accept="image/jpeg")).body == original
+    assert header(delivery.answer(get("/image/pic.webp")), "content-type") == "image/webp"
+
+
+def test_a_tiff_can_be_had_as_it_came_and_only_so(library: Library) -> None:
+    original = encoded(quadrants(), "tiff")
+    library.add(original, ident="scan")
+    delivery = Delivery(library)
+    assert delivery.answer(get("/image/scan.tif")).body == original
+    assert delivery.answer(get("/image/10x/scan.tiff")).status == 400
+    library.add(jpg(quadrants()), ident="photo")
+    assert delivery.answer(get("/image/photo.tiff")).status == 404
+
+
+def test_a_large_original_is_sent_from_its_file(library: Library) -> None:
+    original = encoded(noise(800, 600))
+    assert len(original) > 1024 * 1024
+    library.add(original, ident="large")
+    delivery = Delivery(library)
+    answer = delivery.answer(get("/image/large.png", range="bytes=100-199"))
+    assert answer.status == 206
+    assert answer.body == FileBody(path=library.store.local_path("large/origin.png") or Path(), start=100, length=100)
+    assert delivery.cached(get("/image/large.png")) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [
+        ("/image/none.jpg", "", 404),
+        ("/image/10x10,fit=round/pic.jpg", "", 400),
+        ("/image/9000x/pic.jpg", "", 400),
+        ("/image/9000x/none.jpg", "", 400),
+        ("/image/pic.jpg", "width=%FF", 400),
+        ("/image/pic.jpg", "&".join(f"a{n}=1" for n in range(60)), 400),
+        ("/elsewhere/pic.jpg", "", 404),
+    ],
+)
+def test_errors_become_answers(library: Library, path: str, query: str, status: int) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    answer = Delivery(library).answer(get(path, query))
+    assert answer.status == status
+    assert isinstance(answer.body, bytes)
+    assert answer.body.startswith(b'{"status": "error", "content": ')
+
+
+def image(*, alpha: bool = False, frames: int = 1, name: str | None = None) -> Image:
+    probe = Probe(format="png", width=10, height=10, alpha=alpha, frames=frames)
+    return Image(ident="x", sha256="", size=1, probe=probe, created=datetime.now(UTC), filename=name)
+
+
+@pytest.mark.parametrize(
+    ("ranked", "alpha", "frames", "transform", "chosen"),
+    [
+        (("avif", "webp", "jpg", "png", "gif"), False, 1, "10x", "avif"),
+        (("webp", "jpg", "png", "gif"), False, 1, "10x", "webp"),
+        (("jpg", "png", "gif"), False, 1, "10x", "jpg"),
+        (("png", "jpg", "gif"), False, 1, "10x", "jpg"),
+        ((), False, 1, "10x", "jpg"),
+        (("jpg", "png", "gif"), True, 1, "10x", "png"),
+        (("jpg", "png", "gif"), True, 1, "10x,background=fff", "jpg"),
+        (("webp", "avif"), True, 1, "10x", "webp"),
+        (("avif", "webp", "jpg", "png", "gif"), False, 5, "10x", "webp"),
+        (("avif", "jpg", "png", "gif"), False, 5, "10x", "gif"),
+        (("avif", "webp", "jpg", "png", "gif"), False, 1, "10x,lossless=true", "webp"),
+        (("avif", "jpg", "png", "gif"), False, 1, "10x,lossless=true", "png"),
+        ((), False, 5, "10x,lossless=true", "webp"),
+    ],
+)
+def test_the_format_is_the_best_that_client_and_image_agree_on(
+    ranked: tuple[str, ...], alpha: bool, frames: int, transform: str, chosen: str
+) -> None:
+    assert choose_format(ranked, image(alpha=alpha, frames=frames), Transform.parse(transform)) == chosen
+
+
+def test_negotiation_keeps_animations_and_transparency(library: Library) -> None:
+    library.add(film([(255, 0, 0), (0, 0, 255)]), ident="film")
+    library.add(encoded(see_through()), ident="glass")
+    delivery = Delivery(library)
+    moving = delivery.answer(get("/image/film", accept="image/webp"))
+    assert isinstance(moving.body, bytes)
+    assert Picture.open(io.BytesIO(moving.body)).n_frames > 1  # type: ignore[attr-defined]
+    assert header(delivery.answer(get("/image/20x/glass", accept="*/*")), "content-type") == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "expected"),
+    [
+        (None, "", "x.jpg"),
+        ("sunset.png", "", "sunset.jpg"),
+        ("sunset.png", "300x200,fit=cover", "sunset-300x200.jpg"),
+        ("sunset.png", "rotate=90", "sunset.jpg"),
+        ("C:\\photos\\sun set.png", "", "sun set.jpg"),
+        ("../../etc/passwd", "", "passwd.jpg"),
+        (".png", "", ".png.jpg"),
+        ("a\r\nSet-Cookie: x.png", "", "aSet-Cookie: x.jpg"),
+        ("  ", "", "x.jpg"),
+        ("n" * 300 + ".png", "", "n" * 100 + ".jpg"),
+    ],
+)
+def test_the_name_for_saving_is_the_uploaded_one_made_harmless(name: str | None, stem: str, expected: str) -> None:
+    assert filename(image(name=name), stem, "jpg") == expected

@@ -1,0 +1,108 @@
+"""The first seed's nginx configuration in front of the server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.engine.pictures import encoded, quadrants
+from tests.server.running import RawAnswer, Server, free_port, program, read_answer, until
+
+# As in ImageServer's document, but for addresses, folders, and the header that tells what the cache did.
+CONFIGURATION = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    client_body_temp_path {folder}/body;
+    fastcgi_temp_path {folder}/fastcgi;
+    scgi_temp_path {folder}/scgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    proxy_cache_path {folder}/cache levels=1:2 keys_zone=imageservice:10m max_size=1g inactive=24h;
+    proxy_temp_path {folder}/tmp;
+    log_format imageservice
+        '$remote_addr '
+        '"$request" $status $bytes_sent '
+        '"$http_referer" "$http_user_agent" "$gzip_ratio" '
+        '$upstream_addr $upstream_cache_status';
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream};
+        }}
+        location /image {{
+            proxy_pass http://127.0.0.1:{upstream};
+            proxy_cache imageservice;
+            proxy_cache_valid 200 1d;
+            add_header Cache-Was $upstream_cache_status;
+            access_log {folder}/access.log imageservice;
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, upstream: int) -> Iterator[int]:
+    port = free_port()
+    configuration = folder / "nginx.conf"
+    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream))
+    command = [program("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(answers, 20, lambda: (folder / "error.log").read_text())
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def front(server: Server, tmp_path: Path) -> Iterator[int]:
+    with nginx(tmp_path, server.port) as port:
+        yield port
+
+
+def get_raw(port: int, target: str) -> RawAnswer:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return read_answer(connection)
+
+
+def test_the_second_request_is_answered_by_nginx(server: Server, front: int) -> None:
+    ident = server.upload(encoded(quadrants()))
+    url = f"http://127.0.0.1:{front}/image/{ident}.jpg?width=50&height=20"
+    first, second = httpx.get(url), httpx.get(url)
+    assert (first.status_code, first.headers["cache-was"]) == (200, "MISS")
+    assert (second.status_code, second.headers["cache-was"]) == (200, "HIT")
+    assert first.content == second.content
+
+
+def test_the_documented_address_with_a_raw_less_than_sign_goes_through(server: Server, front: int) -> None:
+    ident = server.upload(encoded(quadrants()))
+    answer = get_raw(front, f"/image/{ident}.jpg?width=50&height=<50")
+    assert answer.status == 200
+    assert answer.body[:3] == b"\xff\xd8\xff"
+
+
+def test_uploads_and_errors_go_through(front: int) -> None:
+    base = f"http://127.0.0.1:{front}"
+    stored = httpx.post(f"{base}/upload", files={"image": ("a.png", encoded(quadrants()))})
+    assert stored.status_code == 201
+    missing = httpx.get(f"{base}/image/no-such-image.jpg")
+    assert missing.status_code == 404
+    assert missing.json()["status"] == "error"

@@ -1,0 +1,78 @@
+"""Safe by default: nothing is reachable from outside, and nothing is written, without somebody's decision."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.engine.pictures import encoded, quadrants
+from tests.server.running import Server, clean_environment, running
+
+KEY = "correct-horse-battery-staple"
+
+
+def serve(tmp_path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `lazypix serve`, which is expected to refuse."""
+    return subprocess.run(
+        [sys.executable, "-m", "lazypix", "serve", *arguments],
+        cwd=tmp_path, env=clean_environment(settings), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_listening_beyond_loopback_is_refused_without_keys_and_a_choice_of_urls(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        refused = serve(tmp_path, "--host", host, "--port", "0")
+        assert refused.returncode == 2
+        assert "api_keys" in refused.stderr
+        assert "urls" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    half = serve(tmp_path, "--host", "0.0.0.0", "--port", "0", urls="open")
+    assert half.returncode == 2
+    assert "needs api_keys" in half.stderr
+
+
+def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = serve(tmp_path, "--port", str(taken.getsockname()[1]))
+    assert refused.returncode == 2
+    assert "Cannot listen on 127.0.0.1" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_writes_need_a_key_and_reads_do_not(tmp_path: Path) -> None:
+    with running(tmp_path / "data", api_keys=f"other-key,{KEY}") as server:
+        with server.client() as client:
+            form = {"image": ("a.png", encoded(quadrants()))}
+            writes = [
+                ("POST", "/upload"),
+                ("POST", "/image/a.jpg"),
+                ("POST", "/resize/a.jpg"),
+                ("POST", "/sync/a.jpg"),
+            ]
+            for method, path in [*writes, ("DELETE", "/image/a")]:
+                for authorization in ("", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer"):
+                    headers = {"Authorization": authorization} if authorization else {}
+                    refused = client.request(method, path, headers=headers, files=form)
+                    assert refused.status_code == 401, (method, path, authorization)
+                    assert refused.headers["www-authenticate"].startswith("Bearer")
+                    assert KEY not in refused.text
+            taken = client.post("/upload", headers={"Authorization": f"Bearer {KEY}"}, files=form)
+            assert taken.status_code == 201
+            ident = taken.json()["content"]["ident"]
+            assert client.get(f"/image/20x/{ident}.webp").status_code == 200
+            assert client.get(f"/info/{ident}").status_code == 200
+            gone = client.delete(f"/image/{ident}", headers={"Authorization": f"bearer {KEY}"})
+            assert gone.status_code == 200
+        assert KEY not in server.log.read_text()
+
+
+def test_answers_cannot_run_as_pages_of_this_origin(server: Server) -> None:
+    ident = server.upload(encoded(quadrants()))
+    for target in (f"/image/{ident}.png", f"/image/10x/{ident}.jpg", "/image/none.jpg", "/nowhere", f"/info/{ident}"):
+        headers = server.get(target).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "sandbox" in headers["content-security-policy"]

@@ -1,0 +1,208 @@
+"""The command line, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from tests.engine.pictures import encoded, jpg, quadrants
+from tests.server.running import clean_environment
+
+from lazypix import __version__
+from lazypix.cli import app
+
+Done = subprocess.CompletedProcess[bytes]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with pictures to work in."""
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(jpg(quadrants(90 + number, 60)))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+def lazypix(folder: Path, *arguments: str, **settings: str) -> Done:
+    return subprocess.run(
+        [sys.executable, "-m", "lazypix", *arguments],
+        cwd=folder, env=clean_environment(settings), capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def added(folder: Path, name: str = "0.jpg") -> str:
+    done = lazypix(folder, "add", name)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[0].decode()
+
+
+def test_add_prints_an_ident_for_each_file(desk: Path) -> None:
+    done = lazypix(desk, "add", "0.jpg", "1.jpg")
+    assert done.returncode == 0
+    idents, names = zip(*(line.split() for line in done.stdout.decode().splitlines()), strict=True)
+    assert names == ("0.jpg", "1.jpg")
+    assert all(re.fullmatch(r"[0-9a-f]{32}", ident) for ident in idents)
+    assert (desk / "data" / "images" / idents[0] / "origin.jpg").read_bytes() == (desk / "0.jpg").read_bytes()
+
+
+def test_add_takes_folders_idents_and_metadata(desk: Path) -> None:
+    assert len(lazypix(desk, "add", ".").stdout.splitlines()) == 3
+    done = lazypix(desk, "add", "0.jpg", "--ident", "alice", "-m", "album=holiday", "-m", "year=2026", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["ident"], facts["width"], facts["metadata"]) == ("alice", 90, {"album": "holiday", "year": "2026"})
+
+
+def test_add_goes_on_after_a_bad_file_and_says_so(desk: Path) -> None:
+    done = lazypix(desk, "add", "0.jpg", "notes.txt", "missing.jpg", "2.jpg")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    for words in ("notes.txt", "missing.jpg", "2 of 4 files were not added"):
+        assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jpg", "JPEG"), ("a.webp", "WEBP"), ("a.png", "PNG"), ("a.avif", "AVIF")]
+)
+def test_get_writes_the_format_that_the_file_is_named_for(desk: Path, name: str, kind: str) -> None:
+    assert lazypix(desk, "get", added(desk), "30x30,fit=cover", "-o", name).returncode == 0
+    with Image.open(desk / name) as picture:
+        assert (picture.format, picture.size) == (kind, (30, 30))
+
+
+def test_get_writes_to_standard_output_and_the_original(desk: Path) -> None:
+    ident = added(desk)
+    with Image.open(io.BytesIO(lazypix(desk, "get", ident, "30x", "-o", "-").stdout)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (30, 20))
+    assert lazypix(desk, "get", ident, "full", "--original", "-o", "copy.jpg").returncode == 0
+    assert (desk / "copy.jpg").read_bytes() == (desk / "0.jpg").read_bytes()
+
+
+def test_info_and_list_tell_what_is_there(desk: Path) -> None:
+    first, second = added(desk, "0.jpg"), added(desk, "1.jpg")
+    lazypix(desk, "get", first, "10x", "-o", "a.webp")
+    facts = json.loads(lazypix(desk, "info", first, "--json").stdout)
+    assert [variant["name"] for variant in facts["variants"]] == ["10x.webp"]
+    assert first in lazypix(desk, "info", first).stdout.decode()
+    listed = [json.loads(line)["ident"] for line in lazypix(desk, "list", "--json").stdout.splitlines()]
+    assert listed == [second, first]
+    assert first in lazypix(desk, "list", "--before", second).stdout.decode()
+    assert json.loads(lazypix(desk, "list", "--limit", "1", "--json").stdout)["ident"] == second
+
+
+def test_delete_asks_unless_told_not_to(desk: Path) -> None:
+    ident = added(desk)
+    assert lazypix(desk, "delete", ident).returncode != 0
+    assert lazypix(desk, "info", ident).returncode == 0
+    assert lazypix(desk, "delete", ident, "--yes").returncode == 0
+    assert lazypix(desk, "info", ident).returncode == 1
+
+
+def test_url_needs_no_library(desk: Path) -> None:
+    assert lazypix(desk, "url", "abc", "30x20,fit=cover", "-f", "webp").stdout == b"/image/30x20,fit=cover/abc.webp\n"
+    done = lazypix(desk, "url", "abc", base_url="https://img.example")
+    assert done.stdout == b"https://img.example/image/abc.auto\n"
+    assert not (desk / "data").exists()
+
+
+def test_config_shows_what_is_in_force_with_secrets_masked(desk: Path) -> None:
+    done = lazypix(desk, "config", "--json", port="1234", api_keys="tell-nobody")
+    values = json.loads(done.stdout)
+    assert values["port"] == 1234
+    assert values["api_keys"] == ["**********"]
+    assert b"tell-nobody" not in lazypix(desk, "config", api_keys="tell-nobody").stdout
+
+
+def test_sweep_and_version(desk: Path) -> None:
+    assert lazypix(desk, "sweep").stdout == b"removed 0 leftovers\n"
+    assert lazypix(desk, "--version").stdout.decode() == f"lazypix {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("get", "nobody", "10x", "-o", "a.jpg"), 1, ("no image nobody",)),
+        (("get", "../x", "10x", "-o", "a.jpg"), 1, ("Bad ident",)),
+        (("url", "abc", "10x,fit=round"), 1, ("round", "inside, cover")),
+        (("url", "abc", "10x", "-f", "bmp"), 1, ("bmp", "webp")),
+        (("add", "0.jpg", "1.jpg", "--ident", "x"), 2, ("one file",)),
+        (("add", "0.jpg", "-m", "novalue"), 2, ("novalue", "name=value")),
+        (("add",), 2, ("Missing argument",)),
+        (("frobnicate",), 2, ("frobnicate",)),
+        (("info", "nobody"), 1, ("no image nobody",)),
+        (("delete", "nobody", "--yes"), 1, ("no image nobody",)),
+        (("list", "--before", "nobody"), 1, ("no image nobody",)),
+    ],
+)
+def test_errors_name_what_is_wrong_on_standard_error(
+    desk: Path, arguments: tuple[str, ...], code: int, words: tuple[str, ...]
+) -> None:
+    done = lazypix(desk, *arguments)
+    assert done.returncode == code, done.stderr
+    text = " ".join(done.stderr.decode().split())
+    for word in words:
+        assert word in text
+    assert "Traceback" not in text
+
+
+def test_wrong_settings_end_with_code_two(desk: Path) -> None:
+    done = lazypix(desk, "list", max_pixels="many")
+    assert done.returncode == 2
+    assert b"max_pixels='many'" in done.stderr
+
+
+def commands() -> list[str]:
+    return sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_the_commands_are_these() -> None:
+    assert commands() == ["add", "config", "delete", "get", "info", "list", "serve", "sweep", "url"]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_holds_an_example_that_can_be_parsed(name: str) -> None:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    examples = re.findall(r"`([^`]*lazypix [^`]*)`", command.epilog or "")
+    assert examples, "no example"
+    for example in examples:
+        words = shlex.split(example.split("|")[0])
+        words = words[words.index("lazypix") + 1 :]
+        assert words[0] == name
+        command.make_context(name, words[1:]).close()
+
+
+def test_a_progress_bar_is_shown_for_many_files_on_a_terminal_only(desk: Path) -> None:
+    assert b"adding" not in lazypix(desk, "add", "0.jpg", "1.jpg", "2.jpg").stderr
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lazypix", "add", "0.jpg", "1.jpg", "2.jpg"],
+        cwd=desk, env=clean_environment({}) | {"TERM": "xterm"}, stdout=subprocess.DEVNULL, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 65536):
+            seen += piece
+    except OSError:  # the terminal is gone with its last writer
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"adding" in seen
+    assert b"3/3" in seen
+
+
+def test_a_png_from_a_pipe_is_not_misnamed(desk: Path) -> None:
+    (desk / "wrong.jpg").write_bytes(encoded(quadrants()))
+    done = lazypix(desk, "add", "wrong.jpg")
+    assert done.returncode == 1
+    assert "is a png image" in " ".join(done.stderr.decode().split())

@@ -1,0 +1,96 @@
+"""Settings: where they come from, who wins, and how faults are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lazypix.errors import SettingsError
+from lazypix.settings import Settings, load, shown
+
+SECRET = "do-not-tell-anybody"
+
+
+def test_the_environment_wins_over_the_file_and_arguments_win_over_both(tmp_path: Path) -> None:
+    file = tmp_path / "lazypix.toml"
+    file.write_text("port = 1\nqueue = 1\nworkers = 1\n")
+    found = load({"port": 3, "host": None}, {"LAZYPIX_CONFIG": str(file), "LAZYPIX_PORT": "2", "LAZYPIX_QUEUE": "2"})
+    assert (found.port, found.queue, found.workers, found.host) == (3, 2, 1, "127.0.0.1")
+
+
+def test_the_file_in_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load({}, {}).port == 8000
+    (tmp_path / "lazypix.toml").write_text('port = 9\napi_keys = ["a", "b"]\n')
+    found = load({}, {})
+    assert found.port == 9
+    assert [key.get_secret_value() for key in found.api_keys] == ["a", "b"]
+
+
+def test_every_fault_is_reported_at_once_with_name_value_place_and_what_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "odd.toml"
+    file.write_text("max_sides = 10\nmax_frames = 0\nkey_prefix = '../x/'\n")
+    environment = {
+        "LAZYPIX_CONFIG": str(file),
+        "LAZYPIX_PORT": "eighty",
+        "LAZYPIX_URLS": "shut",
+        "LAZYPIX_CACHE_BITES": "1",
+        "LAZYPIX_UPLOADS": "-3",
+    }
+    with pytest.raises(SettingsError) as caught:
+        load({}, environment)
+    lines = str(caught.value).splitlines()
+    for words in (
+        ("max_sides", "odd.toml", "no such setting"),
+        ("max_frames=0", "odd.toml", "greater than or equal to 1"),
+        ("key_prefix='../x/'", "img/"),
+        ("port='eighty'", "LAZYPIX_PORT", "integer"),
+        ("urls='shut'", "LAZYPIX_URLS", "open"),
+        ("LAZYPIX_CACHE_BITES", "no such setting"),
+        ("uploads='-3'", "LAZYPIX_UPLOADS", "1"),
+    ):
+        assert any(all(word in line for word in words) for line in lines), (words, lines)
+
+
+@pytest.mark.parametrize("text", ["port = ", "port = 1\nport = 2", "\x00"])
+def test_a_file_that_is_no_toml_is_a_fault(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=r"bad\.toml"):
+        load({}, {"LAZYPIX_CONFIG": str(file)})
+
+
+def test_a_named_file_that_is_missing_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no such file"):
+        load({}, {"LAZYPIX_CONFIG": str(tmp_path / "none.toml")})
+
+
+def test_secrets_are_never_shown() -> None:
+    found = load({}, {"LAZYPIX_API_KEYS": f"{SECRET}, {SECRET}2"})
+    assert len(found.api_keys) == 2
+    for text in (repr(found), str(found), str(shown(found)), found.model_dump_json()):
+        assert SECRET not in text
+    with pytest.raises(SettingsError) as caught:
+        load({"api_keys": {SECRET: 1}, "port": "x"}, {})
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    assert load({"host": host}, {}).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.test"])
+def test_any_other_address_needs_keys_and_a_choice_of_urls(host: str) -> None:
+    with pytest.raises(SettingsError, match="needs api_keys and urls"):
+        load({"host": host}, {})
+    with pytest.raises(SettingsError, match="needs urls"):
+        load({"host": host, "api_keys": ["k"]}, {})
+    assert load({"host": host, "api_keys": ["k"], "urls": "open"}, {}).host == host
+
+
+def test_every_setting_is_described_and_has_a_default() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name
