@@ -103,16 +103,14 @@ class Delivery:
         """
         wanted = parse(Target.split(request.path, request.query, MOUNT), self._dialects)
         check_size(wanted.transform, self._library.limits)
+        image = self._library.get(wanted.ident)  # a row, mostly from memory: a deleted image is never "not modified"
         negotiated = wanted.transform.format is None and wanted.source_format is None
-        if not negotiated and (known := self._unchanged(request, wanted, self._common)) is not None:
-            return known  # by the address alone: no catalog, no store
-        image = self._library.get(wanted.ident)
         headers = self._common
         if negotiated:
             headers = (*headers, *_VARY)
             wanted = _decided(wanted, choose_format(ranked_formats(request.accept), image, wanted.transform))
-            if (known := self._unchanged(request, wanted, headers)) is not None:
-                return known
+        if (known := self._unchanged(request, wanted, headers)) is not None:
+            return known  # nothing was read from the store, and nothing is made
         if wanted.transform.is_identity:
             original = self._original(request, image, wanted, headers, negotiated=negotiated)
             if original is not None:

@@ -414,8 +414,9 @@ def _copy(source: bytes | str | Path | BinaryIO, to: Incoming) -> None:
 
 
 def _base_name(filename: str | None) -> str | None:
-    """Return the last part of a name as a client sent it, at most 255 characters."""
-    return PurePath((filename or "").replace("\\", "/")).name[-255:] or None
+    """Return the last part of a name as a client sent it, at most 255 characters, all of them Unicode."""
+    name = PurePath((filename or "").replace("\\", "/")).name[-255:]
+    return name.encode("utf-8", errors="replace").decode() or None
 
 
 def _check_filename(filename: str | None, name: str) -> None:

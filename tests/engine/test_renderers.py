@@ -214,11 +214,15 @@ def test_closing_leaves_no_process_and_takes_no_work(named: Callable[[str], str]
         engine.render(named("cat"), _plan()).result(WAIT_S)
 
 
-def test_closing_under_load_leaves_nobody_waiting(named: Callable[[str], str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["two at work", "none begun"])
+def test_closing_leaves_nobody_waiting(named: Callable[[str], str], tmp_path: Path, begun: bool) -> None:
     """Contract of `Engine.close`: futures that are not done are cancelled or fail."""
+    path, plan = named("slow"), _plan()
     with _engine(2) as engine:
-        futures = [engine.render(named("slow"), _plan()) for _ in range(6)]
-        _wait_until(lambda: len(list(tmp_path.glob("slow.*[0-9]"))) == 2)  # two at work, four waiting
+        _pid(engine, named)  # the renderers have started
+        futures = [engine.render(path, plan) for _ in range(6)]
+        if begun:
+            _wait_until(lambda: len(list(tmp_path.glob("slow.*[0-9]"))) == 2)
     _, pending = wait(futures, timeout=2)
     assert not pending
 

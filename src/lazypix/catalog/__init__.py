@@ -251,15 +251,15 @@ class Catalog:
 
     def unfinished(self, *, older_than_s: float = 0) -> list[tuple[str, State]]:
         """Return ident and state of the images that are in `pending` or `deleting` for this long or longer."""
-        latest = time.time_ns() // 1000 - int(older_than_s * 1e6)
+        latest = _now() - int(older_than_s * 1e6)
         query = select(images.c.ident, images.c.state)
-        query = query.where(images.c.state.in_(("pending", "deleting")), images.c.created_us <= latest)
+        query = query.where(images.c.state.in_(("pending", "deleting")), images.c.since_us <= latest)
         with self._reading() as connection:
             return [(row.ident, row.state) for row in connection.execute(query)]
 
     def _move(self, connection: Connection, ident: str, state: State, to: State) -> bool:
         mine = update(images).where(images.c.ident == ident, images.c.state == state)
-        return connection.execute(mine.values(state=to)).rowcount == 1
+        return connection.execute(mine.values(state=to, since_us=_now())).rowcount == 1
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -309,6 +309,7 @@ def _row(image: Image) -> dict[str, Any]:
     return {
         "ident": image.ident,
         "state": "pending",
+        "since_us": _microseconds(image.created),
         "created_us": _microseconds(image.created),
         "sha256": image.sha256,
         "size": image.size,
@@ -342,6 +343,10 @@ def _image(row: Row[Any]) -> Image:
         metadata=row._mapping["metadata"],
         strikes=row.strikes,
     )
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
 
 
 def _microseconds(moment: datetime) -> int:

@@ -12,6 +12,7 @@ images = Table(
     Column("ident", String(128), primary_key=True),
     # pending -> ready -> deleting -> deleted. A deleted row stays: its ident is never given to other bytes.
     Column("state", String(16), nullable=False),
+    Column("since_us", BigInteger, nullable=False, comment="when the state began, microseconds since 1970, UTC"),
     Column("created_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False, comment="bytes"),

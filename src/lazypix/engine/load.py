@@ -7,7 +7,8 @@ from typing import Any
 
 import pyvips
 
-from lazypix.errors import BrokenImage
+from lazypix.engine.gif import is_whole
+from lazypix.errors import BrokenImage, RendererLost
 from lazypix.formats import SNIFF_BYTES, readable
 from lazypix.plan import Limits, Plan, Probe, check_probe
 
@@ -58,6 +59,8 @@ def verify(path: str, limits: Limits) -> Probe:
         _load(found.format, path, **({"n": -1} if found.frames > 1 else {}), access="sequential").avg()
     except pyvips.Error as error:
         raise broken(found.format, error) from None
+    if found.format == "gif" and not is_whole(path):
+        raise BrokenImage("The gif image is truncated or damaged (it ends before its trailer)")
     return found
 
 
@@ -79,8 +82,10 @@ def animation(path: str, source: str) -> dict[str, Any]:
     return {name: image.get(name) for name in ("delay", "loop") if image.get_typeof(name)}
 
 
-def broken(name: str, error: pyvips.Error) -> BrokenImage:
+def broken(name: str, error: pyvips.Error) -> BrokenImage | RendererLost:
     """Translate libvips' error; its detail names the codec's complaint and never a path."""
+    if "out of memory" in error.detail:  # libvips has one kind of error for everything
+        return RendererLost("The image needs more memory than is allowed")
     lines = [line.strip() for line in error.detail.splitlines() if line.strip() and "/" not in line]
     reason = f" ({lines[-1]})" if lines else ""
     return BrokenImage(f"The {name} image is truncated or damaged{reason}")

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -58,6 +59,7 @@ class RendererEngine:
         self._prepare = prepare
         self._lock = threading.Lock()
         self._closed = False
+        self._waiting: set[Future[Any]] = set()
         bound_allocator(os.environ)
         self._pool = self._new_pool()
         self._pool.schedule(_load)  # a pool starts its processes with its first task: now, not for the first image
@@ -72,6 +74,8 @@ class RendererEngine:
         with self._lock:
             self._closed = True
         _discard(self._pool)
+        for outer in list(self._waiting):  # pebble forgets what it has not begun
+            _fail(outer, Busy("The renderers are being stopped"))
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
@@ -85,6 +89,9 @@ class RendererEngine:
 
     def _submit(self, function: Callable[..., T], *args: object) -> Future[T]:
         outer: Future[T] = Future()
+        with self._lock:
+            self._waiting.add(outer)
+        outer.add_done_callback(self._waiting.discard)
         self._try(outer, function, args, tries_left=2)
         return outer
 
@@ -100,11 +107,11 @@ class RendererEngine:
         def done(finished: Future[T]) -> None:
             error = finished.exception() if not finished.cancelled() else RuntimeError("cancelled")
             if error is None:
-                outer.set_result(finished.result())
+                _succeed(outer, finished.result())
             elif isinstance(error, BrokenProcessPool):
                 self._again(outer, function, args, tries_left, pool, error)
             else:
-                outer.set_exception(self._translated(error))
+                _fail(outer, self._translated(error))
 
         inner.add_done_callback(done)
 
@@ -114,7 +121,7 @@ class RendererEngine:
     ) -> None:  # fmt: skip
         with self._lock:
             if self._closed or tries_left <= 0:
-                outer.set_exception(Busy(f"The renderers are not available ({type(error).__name__})"))
+                _fail(outer, Busy(f"The renderers are not available ({type(error).__name__})"))
                 return
             if self._pool is broken:
                 self._pool = self._new_pool()
@@ -129,6 +136,16 @@ class RendererEngine:
         if isinstance(error, MemoryError):
             return RendererLost("The image needs more memory than is allowed")
         return error
+
+
+def _succeed(outer: Future[T], result: T) -> None:
+    with suppress(InvalidStateError):  # closing has answered it already
+        outer.set_result(result)
+
+
+def _fail(outer: Future[Any], error: BaseException) -> None:
+    with suppress(InvalidStateError):
+        outer.set_exception(error)
 
 
 def bound_allocator(environment: os._Environ[str]) -> None:

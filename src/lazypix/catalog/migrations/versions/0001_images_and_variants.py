@@ -12,6 +12,9 @@ def upgrade() -> None:
         "images",
         sa.Column("ident", sa.String(128), primary_key=True),
         sa.Column("state", sa.String(16), nullable=False),
+        sa.Column(
+            "since_us", sa.BigInteger, nullable=False, comment="when the state began, microseconds since 1970, UTC"
+        ),
         sa.Column("created_us", sa.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False, comment="bytes"),
