@@ -6,15 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lazypix.errors import Busy
-from lazypix.lease import FolderInUse, KeyLocks, SingleFlight
+from lazypix.lease import Flight, FolderInUse, KeyLocks, SingleFlight
 
 WAIT_S = 30.0
 
@@ -27,13 +27,19 @@ class Work:
         self.times = 0
         self._result = result
 
-    def __call__(self) -> str:
+    def __call__(self, deliver: Callable[[str], None]) -> None:
         self.times += 1
         self.begun.set()
         assert self.end.wait(WAIT_S)
         if isinstance(self._result, Exception):
             raise self._result
-        return self._result
+        deliver(self._result)
+
+
+def result(flight: Flight[str], wait_s: float = WAIT_S) -> str:
+    """Wait until the work has ended, and return what it delivered."""
+    flight.landed.result(wait_s)
+    return flight.delivered.result(0)
 
 
 @pytest.fixture
@@ -49,14 +55,14 @@ def test_many_who_ask_at_once_get_the_result_of_one(pool: ThreadPoolExecutor) ->
     flights: SingleFlight[str] = SingleFlight(pool, max_keys=10)
     work, barrier = Work(), threading.Barrier(50)
 
-    def ask() -> Future[str]:
+    def ask() -> Flight[str]:
         barrier.wait(WAIT_S)
         return flights.start("key", work)
 
     with ThreadPoolExecutor(50) as askers:
         futures = [asked.result(WAIT_S) for asked in [askers.submit(ask) for _ in range(50)]]
     work.end.set()
-    assert {future.result(WAIT_S) for future in futures} == {"done"}
+    assert {result(future) for future in futures} == {"done"}
     assert work.times == 1
     assert len(flights) == 0
 
@@ -68,10 +74,10 @@ def test_an_error_is_everybodys_and_not_remembered(pool: ThreadPoolExecutor) -> 
     failing.end.set()
     for future in futures:
         with pytest.raises(ValueError, match="no"):
-            future.result(WAIT_S)
+            result(future)
     good = Work()
     good.end.set()
-    assert flights.start("key", good).result(WAIT_S) == "done"
+    assert result(flights.start("key", good)) == "done"
     assert (failing.times, good.times) == (1, 1)
 
 
@@ -80,10 +86,48 @@ def test_different_keys_do_not_wait_for_each_other(pool: ThreadPoolExecutor) -> 
     one, other = Work("one"), Work("other")
     slow = flights.start("one", one)
     other.end.set()
-    assert flights.start("other", other).result(WAIT_S) == "other"
-    assert not slow.done()
+    assert result(flights.start("other", other)) == "other"
+    assert not slow.delivered.done()
     one.end.set()
-    assert slow.result(WAIT_S) == "one"
+    assert result(slow) == "one"
+
+
+def test_a_result_is_delivered_before_the_work_ends_and_the_key_stays_taken_until_then(
+    pool: ThreadPoolExecutor,
+) -> None:
+    flights: SingleFlight[str] = SingleFlight(pool, max_keys=10)
+    end = threading.Event()
+
+    def work(deliver: Callable[[str], None]) -> None:
+        deliver("early")
+        assert end.wait(WAIT_S)
+
+    flight = flights.start("key", work)
+    assert flight.delivered.result(WAIT_S) == "early"
+    assert not flight.landed.done()
+    assert flights.start("key", Work()) is flight
+    end.set()
+    flight.landed.result(WAIT_S)
+    assert len(flights) == 0
+
+
+def test_a_failure_after_the_delivery_is_logged_and_hurts_nobody(
+    pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    flights: SingleFlight[str] = SingleFlight(pool, max_keys=10)
+
+    def work(deliver: Callable[[str], None]) -> None:
+        deliver("good")
+        raise ValueError("afterwards")
+
+    assert result(flights.start("key", work)) == "good"
+    assert "afterwards" in caplog.text
+
+
+def test_work_that_delivers_nothing_is_an_error_for_who_waits(pool: ThreadPoolExecutor) -> None:
+    flights: SingleFlight[str] = SingleFlight(pool, max_keys=10)
+    with pytest.raises(RuntimeError, match="delivered nothing"):
+        result(flights.start("key", lambda _: None))
 
 
 def test_a_full_queue_refuses_new_keys_but_lets_everybody_join(pool: ThreadPoolExecutor) -> None:
@@ -95,19 +139,19 @@ def test_a_full_queue_refuses_new_keys_but_lets_everybody_join(pool: ThreadPoolE
     assert flights.start("0", Work()) is futures[0]
     for work in works:
         work.end.set()
-    assert [future.result(WAIT_S) for future in futures] == ["done", "done"]
+    assert [result(future) for future in futures] == ["done", "done"]
     last = Work()
     last.end.set()
-    assert flights.start("third", last).result(WAIT_S) == "done"
+    assert result(flights.start("third", last)) == "done"
 
 
 def test_a_waiter_cannot_cancel_it_for_the_others(pool: ThreadPoolExecutor) -> None:
     flights: SingleFlight[str] = SingleFlight(pool, max_keys=2)
     work = Work()
     future = flights.start("key", work)
-    assert not future.cancel()
+    assert not future.delivered.cancel()
     work.end.set()
-    assert future.result(WAIT_S) == "done"
+    assert result(future) == "done"
 
 
 def test_after_the_end_it_is_busy() -> None:
@@ -115,7 +159,7 @@ def test_after_the_end_it_is_busy() -> None:
     flights: SingleFlight[str] = SingleFlight(executor, max_keys=2)
     executor.shutdown()
     with pytest.raises(Busy, match="Shutting down"):
-        flights.start("key", Work()).result(WAIT_S)
+        result(flights.start("key", Work()))
     assert len(flights) == 0
 
 
@@ -129,9 +173,9 @@ def test_nobody_waits_for_ever_for_work_that_a_shutdown_cancelled() -> None:
     assert running.begun.wait(WAIT_S)
     executor.shutdown(wait=False, cancel_futures=True)
     running.end.set()
-    assert first.result(WAIT_S) == "done"
+    assert result(first) == "done"
     with pytest.raises(Busy):
-        second.result(timeout=2)
+        result(second, 2)
     assert len(flights) == 0
 
 
@@ -139,7 +183,7 @@ def test_nobody_waits_for_ever_for_work_that_a_shutdown_cancelled() -> None:
 
 HOLDER = """
 import sys
-from lazypix.lease import FolderInUse, KeyLocks
+from lazypix.lease import Flight, FolderInUse, KeyLocks
 folder, kind = sys.argv[1:]
 def wait():
     print("ready", flush=True)
@@ -217,8 +261,8 @@ def test_threads_exclude_each_other_too(tmp_path: Path) -> None:
                 inside -= 1
 
     with ThreadPoolExecutor(4) as pool:
-        for future in [pool.submit(work) for _ in range(4)]:
-            future.result(WAIT_S)
+        for ended in [pool.submit(work) for _ in range(4)]:
+            ended.result(WAIT_S)
     assert most == 1
 
 

@@ -34,6 +34,7 @@ from lazypix.errors import (
     UnsupportedImage,
 )
 from lazypix.keys import KeyScheme
+from lazypix.lease import Flight
 from lazypix.library import Variant
 from lazypix.plan import Plan, Probe
 from lazypix.stores.local import LocalStore
@@ -289,7 +290,7 @@ def test_a_variant_is_made_once_and_then_stored(watching: Library, watched: Watc
     assert p.opened(made.body).size == (60, 40)
     assert made.body == stored.body == watching.store.get("cat/60x.jpg")
     assert len(watched.rendered) == 1
-    assert [name for name, _ in made.timings_ms] == ["wait", "render", "store"]
+    assert [name for name, _ in made.timings_ms] == ["wait", "render"]
     assert stored.timings_ms == ()
     assert made.media_type == "image/jpeg"
     assert [(v.stem, v.format, v.size) for v in watching.catalog.variants("cat")] == [("60x", "jpg", len(made.body))]
@@ -401,13 +402,13 @@ def test_a_full_queue_is_busy(tmp_path: Path, watched: WatchedEngine) -> None:
         with pytest.raises(Busy):
             library.variant("cat", "30x")
         go.set()
-        assert [p.opened(each.result(WAIT_S).body).width for each in making] == [10, 20]
+        assert [p.opened(_made(each).body).width for each in making] == [10, 20]
         assert p.opened(library.variant("cat", "30x").body).width == 30
 
 
 def test_a_variant_that_cannot_be_stored_is_answered_all_the_same(library: Library) -> None:
     class FullStore(LocalStore):
-        def put(self, key: str, source: bytes | Path) -> None:
+        def put(self, key: str, source: bytes | Path, *, durable: bool = True) -> None:
             raise StoreFull("No space left")
 
     library.add(JPG, ident="cat")
@@ -463,7 +464,7 @@ def test_deleting_while_a_variant_is_made_leaves_no_blob(watching: Library, watc
     original.parent.mkdir()
     original.write_bytes(body)  # as if the renderer had opened it before
     deleted.set()
-    assert p.opened(making.result(WAIT_S).body).size == (60, 40)
+    assert p.opened(_made(making).body).size == (60, 40)
     assert _files(watching) == []
     assert watching.catalog.variants("cat") == []
 
@@ -479,7 +480,7 @@ def test_deleting_before_the_original_is_read_is_an_error_and_leaves_no_blob(
     watching.delete("cat")
     deleted.set()
     with pytest.raises(LazypixError):
-        making.result(WAIT_S)
+        _made(making)
     assert _files(watching) == []
 
 
@@ -501,9 +502,15 @@ def test_closing_finishes_what_is_being_made_and_leaves_nobody_waiting(
     assert set(finished) <= {"made", "busy"}
 
 
-def _outcome(making: Future[Variant]) -> str:
+def _made(making: Flight[Variant]) -> Variant:
+    """Wait until the variant is stored too."""
+    making.landed.result(WAIT_S)
+    return making.delivered.result(0)
+
+
+def _outcome(making: Flight[Variant]) -> str:
     try:
-        making.result(2)
+        making.delivered.result(2)
     except Busy:
         return "busy"
     return "made"

@@ -25,6 +25,8 @@ class MemoryCache(Generic[V]):
         self._lock = threading.Lock()
         self._entries: OrderedDict[object, tuple[V, int, float]] = OrderedDict()
         self._bytes = 0
+        # All entries live equally long, so in the order of their making the too old ones stand first.
+        self._ages: OrderedDict[object, float] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -49,7 +51,10 @@ class MemoryCache(Generic[V]):
             self._drop(key)
             if size > self._max_bytes // 8:
                 return
-            self._entries[key] = (value, size, self._clock() + self._ttl_s)
+            now = self._clock()
+            self._drop_old(now)
+            self._entries[key] = (value, size, now + self._ttl_s)
+            self._ages[key] = now + self._ttl_s
             self._bytes += size
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
@@ -65,7 +70,15 @@ class MemoryCache(Generic[V]):
             for key in [key for key, entry in self._entries.items() if doomed(entry[0])]:
                 self._drop(key)
 
+    def _drop_old(self, now: float) -> None:
+        while self._ages:
+            key, until = next(iter(self._ages.items()))
+            if until >= now:
+                return
+            self._drop(key)
+
     def _drop(self, key: object) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
+            del self._ages[key]
             self._bytes -= entry[1]

@@ -166,7 +166,7 @@ class Delivery:
         stored = self._library.stored(image, wanted.transform)
         if stored is not None:
             return finish(stored)
-        return Making(future=self._library.make(image, wanted.transform), finish=finish)
+        return Making(future=self._library.make(image, wanted.transform).delivered, finish=finish)
 
     def _representation(
         self, image: Image, wanted: Wanted, body: bytes | FileBody, media_type: str, name: str, headers: Headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import random
 import threading
@@ -11,15 +12,31 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from lazypix.errors import Busy
 
+log = logging.getLogger("lazypix")
 T = TypeVar("T")
 
 _STRIPES = 4096
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.002, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Flight(Generic[T]):
+    """One piece of work that many may wait for. Both futures are shared: nobody may cancel them."""
+
+    delivered: Future[T] = field(default_factory=Future)
+    """The result, or the error that there will be none."""
+    landed: Future[None] = field(default_factory=Future)
+    """Done when the work has ended, and its key is free again; never an error."""
+
+
+Work = Callable[[Callable[[T], None]], None]
+"""Work is given a function that delivers its result, and may go on after it has called that."""
 
 
 class SingleFlight(Generic[T]):
@@ -33,15 +50,13 @@ class SingleFlight(Generic[T]):
         self._executor = executor
         self._max_keys = max_keys
         self._lock = threading.Lock()
-        self._flights: dict[str, Future[T]] = {}
+        self._flights: dict[str, Flight[T]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def start(self, key: str, work: Callable[[], T]) -> Future[T]:
-        """Return the future of the work that is under way for `key`, or start it.
-
-        The future is shared: nobody may cancel it.
+    def start(self, key: str, work: Work[T]) -> Flight[T]:
+        """Return the work that is under way for `key`, or start it.
 
         Raises:
             Busy: `max_keys` other keys are under way.
@@ -52,9 +67,9 @@ class SingleFlight(Generic[T]):
                 return flight
             if len(self._flights) >= self._max_keys:
                 raise Busy(f"{self._max_keys} images are being made; ask again in a moment")
-            flight = Future()
-            flight.set_running_or_notify_cancel()  # a waiter that gives up cannot cancel it for the others
-            self._flights[key] = flight
+            flight = self._flights[key] = Flight()
+            flight.delivered.set_running_or_notify_cancel()  # one who gives up cannot cancel it for the others
+            flight.landed.set_running_or_notify_cancel()
         try:
             task = self._executor.submit(self._fly, key, work, flight)
         except RuntimeError:  # the executor is shut down
@@ -63,23 +78,26 @@ class SingleFlight(Generic[T]):
             task.add_done_callback(lambda ended: self._call_off(key, flight) if ended.cancelled() else None)
         return flight
 
-    def _call_off(self, key: str, flight: Future[T]) -> None:
-        self._land(key)
-        flight.set_exception(Busy("Shutting down; ask again in a moment"))
-
-    def _fly(self, key: str, work: Callable[[], T], flight: Future[T]) -> None:
+    def _fly(self, key: str, work: Work[T], flight: Flight[T]) -> None:
         try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001  # handed to every waiter
-            self._land(key)
-            flight.set_exception(error)
+            work(flight.delivered.set_result)
+        except BaseException as error:  # handed to every waiter
+            if flight.delivered.done():
+                log.error("%s was delivered, but its work failed afterwards", key, exc_info=error)
+            self._land(key, flight, error)
         else:
-            self._land(key)
-            flight.set_result(result)
+            self._land(key, flight, RuntimeError(f"the work for {key} delivered nothing"))
 
-    def _land(self, key: str) -> None:
+    def _call_off(self, key: str, flight: Flight[T]) -> None:
+        self._land(key, flight, Busy("Shutting down; ask again in a moment"))
+
+    def _land(self, key: str, flight: Flight[T], error: BaseException) -> None:
+        """Free the key; `error` is for those who wait, if nothing was delivered."""
         with self._lock:
             del self._flights[key]
+        if not flight.delivered.done():
+            flight.delivered.set_exception(error)
+        flight.landed.set_result(None)
 
 
 class KeyLocks:

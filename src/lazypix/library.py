@@ -7,7 +7,7 @@ import mimetypes
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from lazypix.errors import (
 from lazypix.formats import by_name
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident, new_ident
-from lazypix.lease import FolderInUse, KeyLocks, SingleFlight
+from lazypix.lease import Flight, FolderInUse, KeyLocks, SingleFlight
 from lazypix.plan import Limits, make_plan
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore
@@ -255,7 +255,13 @@ class Library:
         if format is not None:
             wanted = wanted.with_format(format)
         decided = wanted if wanted.format else wanted.as_format(natural_format(image, wanted))
-        return self.stored(image, decided) or self.make(image, decided).result()
+        stored = self.stored(image, decided)
+        if stored is not None:
+            return stored
+        flight = self.make(image, decided)
+        made = flight.delivered.result()
+        flight.landed.result()  # whoever calls this finds the variant stored
+        return made
 
     def stored(self, image: Image, transform: Transform) -> Variant | None:
         """Return a variant if it lies in the store; `transform` has its format decided."""
@@ -265,8 +271,8 @@ class Library:
             return None
         return Variant(image=image, transform=transform, body=body)
 
-    def make(self, image: Image, transform: Transform) -> Future[Variant]:
-        """Begin to make a variant, or join in when it is being made; the future is shared, never cancel it.
+    def make(self, image: Image, transform: Transform) -> Flight[Variant]:
+        """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
 
         Raises:
             BadTransform, Quarantined, Busy: as `variant`.
@@ -278,20 +284,21 @@ class Library:
         plan = make_plan(transform, image.probe, self.limits)  # refuse before queueing
         key = self._variant_key(image, transform)
 
-        def work() -> Variant:
+        def work(deliver: Callable[[Variant], None]) -> None:
             timer = _Timer()
             with self._locks.hold(key, patience_s=self._patience_s):
                 timer.note("wait")
                 found = self.stored(image, transform)  # another process may have made it meanwhile
                 if found is not None:
-                    return found
+                    deliver(found)
+                    return
                 with self._original_file(image) as path:
                     body = self._guarded(image, lambda: self.engine.render(str(path), plan).result())
                 timer.note("render")
                 log.debug("rendered %s", key)
+                # Nobody waits for the disk; the key stays taken until the variant is stored.
+                deliver(Variant(image=image, transform=transform, body=body, timings_ms=tuple(timer.laps)))
                 self._keep(image, transform, key, body)
-                timer.note("store")
-            return Variant(image=image, transform=transform, body=body, timings_ms=tuple(timer.laps))
 
         return self._flights.start(key, work)
 
@@ -354,7 +361,7 @@ class Library:
     def _keep(self, image: Image, transform: Transform, key: str, body: bytes) -> None:
         """Store a variant that was made. It can be made again, so a store in trouble does not fail the request."""
         try:
-            self.store.put(key, body)
+            self.store.put(key, body, durable=False)
             stored = StoredVariant(
                 stem=transform.stem, format=transform.format or "", size=len(body), created=datetime.now(UTC)
             )

@@ -13,9 +13,12 @@ ENGINE_VERSION = 1
 """Part of every ETag; raised when the same plan would give other pixels."""
 
 WHITE = "ffffff"
-# How much is left to shrink, at least, after the decoder has shrunk while loading. libvips' own thumbnailer
-# leaves 2; 1.5 decodes up to four times fewer pixels, at SSIM 0.99 and more against a full decode.
-LEFT_TO_SHRINK = 1.5
+# By which factors a JPEG decoder may shrink while loading, and how much must then be left to shrink, at least.
+# libvips' own thumbnailer leaves 2. Half and eighth sizes bear less at SSIM 0.99 against a full decode (measured on
+# 12 megapixels; see docs/performance.md), and spare the decoder up to three quarters of its pixels.
+JPEG_SHRINKS = ((8, 1.7), (4, 2.0), (2, 1.3))
+# WebP decoders shrink by any whole number.
+WEBP_LEFT_TO_SHRINK = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +120,15 @@ _EXIF = {
 class Plan:
     """What the engine does, in this order and without a choice left.
 
-    Decode (`source`, its `frames`, at 1/`shrink` of the size where the decoder can), cut out `region` (pixels of
-    the stored image, before the shrink), resize to `width` x `height` (stored orientation), `turn`, cut out
-    `crop` (pixels of the turned image), put `background` behind transparency, encode.
+    Decode (`source`, its `frames`, at 1/`shrink` of the size where the decoder can), cut out `region` (pixels of the
+    stored image, before the shrink; without it all of the image: `source_width` x `source_height`), resize to
+    `width` x `height` (stored orientation), `turn`, cut out `crop` (pixels of the turned image), put `background`
+    behind transparency, encode.
     """
 
     source: str
+    source_width: int
+    source_height: int
     frames: int
     shrink: int
     region: Box | None
@@ -196,6 +202,8 @@ def make_plan(transform: Transform, probe: Probe, limits: Limits) -> Plan:
     stored = upright.source_of(region, *probe.upright_size) if region else None
     return Plan(
         source=probe.format,
+        source_width=stored.width if stored else probe.width,
+        source_height=stored.height if stored else probe.height,
         frames=frames,
         shrink=_shrink(probe, stored, width, height),
         region=stored,
@@ -288,11 +296,11 @@ def _check_result(result: tuple[int, int], scaled: tuple[int, int], frames: int,
 def _shrink(probe: Probe, region: Box | None, width: int, height: int) -> int:
     """How much the decoder itself may shrink: powers of two for JPEG, any whole number for WebP, else nothing."""
     source_width, source_height = (region.width, region.height) if region else (probe.width, probe.height)
-    most = int(min(source_width / width, source_height / height) / LEFT_TO_SHRINK)
+    ratio = min(source_width / width, source_height / height)
     if probe.format == "jpg":
-        return next((shrink for shrink in (8, 4, 2) if shrink <= most), 1)
+        return next((shrink for shrink, left in JPEG_SHRINKS if ratio >= shrink * left), 1)
     if probe.format == "webp":
-        return max(1, most)
+        return max(1, int(ratio / WEBP_LEFT_TO_SHRINK))
     return 1
 
 

@@ -34,9 +34,9 @@ class CountingStore:
         self.calls += 1
         self.store.create(key, source)
 
-    def put(self, key: str, source: bytes | Path) -> None:
+    def put(self, key: str, source: bytes | Path, *, durable: bool = True) -> None:
         self.calls += 1
-        self.store.put(key, source)
+        self.store.put(key, source, durable=durable)
 
     def get(self, key: str) -> bytes:
         self.calls += 1
@@ -86,6 +86,7 @@ def test_a_new_variant_is_made_then_stored_then_cached(library: Library) -> None
     hit = delivery.cached(request)
     assert hit is not None
     assert header(hit, "server-timing") == "cache;desc=hit"
+    library.variant("pic", "60x", format="webp")  # returns when it is stored
     stored = Delivery(library).answer(request)
     assert header(stored, "server-timing") == "store;desc=hit"
     assert hit.body == made.body == stored.body

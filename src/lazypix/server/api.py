@@ -146,7 +146,7 @@ class Api:
             except LazypixError as error:
                 log.info("%s of %s is not made ahead: %s", size.transform.text, image.ident, error)
             else:
-                making.add_done_callback(_log_failure)
+                making.delivered.add_done_callback(_log_failure)
 
     async def _named(self, request: Request) -> Image:
         ident, _ = split_name(request.path_params["name"])

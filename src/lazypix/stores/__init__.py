@@ -41,8 +41,10 @@ class BlobStore(Protocol):
         """
         ...
 
-    def put(self, key: str, source: bytes | Path) -> None:
+    def put(self, key: str, source: bytes | Path, *, durable: bool = True) -> None:
         """Store a blob, replacing one that is there; readers see the old one or the new one.
+
+        With `durable=False` a power cut may lose it again, as a whole: for what can be made anew.
 
         Raises:
             StoreFull: no space left; what was there is untouched.

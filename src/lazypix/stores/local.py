@@ -50,9 +50,9 @@ class LocalStore:
 
         self._place(key, source, link)
 
-    def put(self, key: str, source: bytes | Path) -> None:
+    def put(self, key: str, source: bytes | Path, *, durable: bool = True) -> None:
         target = self._path(key)
-        self._place(key, source, lambda finished: _rename(finished, target))
+        self._place(key, source, lambda finished: _rename(finished, target), flush_folder=durable)
 
     def get(self, key: str) -> bytes:
         with _Translated("read", key):
@@ -106,15 +106,21 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
-    def _place(self, key: str, source: bytes | Path, into_place: Callable[[Path], None]) -> None:
-        """Make `source` a durable temporary file, then do `into_place`, then flush the folder."""
+    def _place(
+        self, key: str, source: bytes | Path, into_place: Callable[[Path], None], *, flush_folder: bool = True
+    ) -> None:
+        """Make `source` a durable temporary file, then do `into_place`, then flush the folder.
+
+        Without the last step a power cut may lose the name, but never leaves a name for half a file.
+        """
         folder = self._path(key).parent
         finished = self._temporary / uuid.uuid4().hex
         with _Translated("write", key):
             try:
                 _write_durably(finished, source)
                 _retried_when_folder_vanishes(folder, lambda: into_place(finished))
-                _flush_folder(folder)
+                if flush_folder:
+                    _flush_folder(folder)
             finally:
                 with suppress(FileNotFoundError):
                     finished.unlink()
