@@ -34,6 +34,7 @@ def test_every_fault_is_reported_at_once_with_name_value_place_and_what_is_accep
     environment = {
         "LAZYPIX_CONFIG": str(file),
         "LAZYPIX_PORT": "eighty",
+        "LAZYPIX_HOST": "0.0.0.0",
         "LAZYPIX_URLS": "shut",
         "LAZYPIX_CACHE_BITES": "1",
         "LAZYPIX_UPLOADS": "-3",
@@ -46,6 +47,7 @@ def test_every_fault_is_reported_at_once_with_name_value_place_and_what_is_accep
         ("max_frames=0", "odd.toml", "greater than or equal to 1"),
         ("key_prefix='../x/'", "img/"),
         ("port='eighty'", "LAZYPIX_PORT", "integer"),
+        ("host='0.0.0.0'", "needs api_keys"),
         ("urls='shut'", "LAZYPIX_URLS", "open"),
         ("LAZYPIX_CACHE_BITES", "no such setting"),
         ("uploads='-3'", "LAZYPIX_UPLOADS", "1"),

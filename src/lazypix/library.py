@@ -24,6 +24,7 @@ from lazypix.errors import (
     BlobExists,
     BlobMissing,
     IdentTaken,
+    LazypixError,
     Quarantined,
     RendererLost,
     StoreFailed,
@@ -221,7 +222,9 @@ class Library:
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        return self.store.get(self._origin_key(self.get(ident)))
+        image = self.get(ident)
+        with self._looking_again(image):
+            return self.store.get(self._origin_key(image))
 
     def original_path(self, image: Image) -> Path | None:
         """Return the original's file, to be read only, or None when the store has no files."""
@@ -292,7 +295,7 @@ class Library:
                 if found is not None:
                     deliver(found)
                     return
-                with self._original_file(image) as path:
+                with self._looking_again(image), self._original_file(image) as path:
                     body = self._guarded(image, lambda: self.engine.render(str(path), plan).result())
                 timer.note("render")
                 log.debug("rendered %s", key)
@@ -369,6 +372,16 @@ class Library:
                 self.store.delete_prefix(self.keys.folder(image.ident))  # deleted while it was being made
         except (StoreFailed, StoreFull) as error:
             log.warning("variant %s was made but not stored: %s", key, error)
+
+    @contextmanager
+    def _looking_again(self, image: Image) -> Iterator[None]:
+        """Tell a deletion from a failure: another process may have deleted the image since its facts were read."""
+        try:
+            yield
+        except LazypixError:
+            self._facts.delete(image.ident)
+            self.get(image.ident)  # raises UnknownImage
+            raise
 
     @contextmanager
     def _original_file(self, image: Image) -> Iterator[Path]:

@@ -98,13 +98,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _safe_beyond_loopback(self) -> Settings:
-        if not _is_loopback(self.host):
-            missing = [name for name, value in (("api_keys", self.api_keys), ("urls", self.urls)) if not value]
-            if missing:
-                raise ValueError(
-                    f"host={self.host!r} can be reached from outside; that needs {' and '.join(missing)} "
-                    f'(api_keys: at least one key for writes; urls: "open" lets everybody ask for any size)'
-                )
+        fault = _open_to_all(self.host, api_keys=self.api_keys, urls=self.urls)
+        if fault is not None:
+            raise ValueError(fault)
         return self
 
     @property
@@ -132,6 +128,9 @@ def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, s
         settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [_fault(item, sources) for item in error.errors()]
+        if all(item["loc"] for item in error.errors()):  # pydantic looks at the whole only when every part is right
+            whole = _open_to_all(values.get("host"), api_keys=values.get("api_keys"), urls=values.get("urls"))
+            faults += [whole] if whole else []
     if faults:
         raise SettingsError("\n".join(["The settings are wrong:", *(f"  {fault}" for fault in faults)]))
     return settings
@@ -207,6 +206,19 @@ def _fault(item: Any, sources: Mapping[str, str]) -> str:
     value = "********" if name == "api_keys" else repr(item["input"])
     said = str(item["msg"]).removeprefix("Value error, ")
     return f"{name}={value}{where}: {said[0].lower()}{said[1:]}"
+
+
+def _open_to_all(host: object, *, api_keys: object, urls: object) -> str | None:
+    """Return what is missing before an address may be listened on that others can reach, or None."""
+    if not isinstance(host, str) or _is_loopback(host):
+        return None
+    missing = [name for name, value in (("api_keys", api_keys), ("urls", urls)) if not value]
+    if not missing:
+        return None
+    return (
+        f"host={host!r} can be reached from outside; that needs {' and '.join(missing)} "
+        '(api_keys: at least one key for writes; urls: "open" lets everybody ask for any size)'
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from lazypix.catalog.schema import upgrade
 from lazypix.catalog.tables import images, variants
@@ -133,9 +134,13 @@ class Catalog:
         self._engine.dispose()
 
     def ping(self) -> None:
-        """Ask the database for a sign of life."""
-        with self._reading() as connection:
-            connection.execute(select(1))
+        """Ask the database for a sign of life.
+
+        On a new connection: an open one goes on with the SQLite file that was deleted or replaced under it.
+        """
+        fresh = create_engine(self._engine.url, poolclass=NullPool)
+        with _translated(), fresh.connect() as connection:
+            connection.execute(select(images.c.ident).limit(1))
 
     def claim(self, image: Image) -> None:
         """Claim an ident: write the image's row in state `pending`, invisible until `publish`.
@@ -146,7 +151,11 @@ class Catalog:
         try:
             with self._writing() as connection:
                 connection.execute(insert(images).values(_row(image)))
-        except _Conflict:
+        except _Conflict as conflict:
+            with self._reading() as connection:
+                taken = connection.execute(select(images.c.ident).where(images.c.ident == image.ident)).one_or_none()
+            if taken is None:
+                raise StoreFailed("The catalog refused the image") from conflict
             raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
 
     def publish(self, ident: str) -> None:

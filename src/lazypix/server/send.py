@@ -8,7 +8,8 @@ from typing import BinaryIO
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lazypix.http import Answer, FileBody, Request
+from lazypix.errors import NotFound
+from lazypix.http import Answer, FileBody, Request, error_answer
 
 _PIECE_BYTES = 256 * 1024
 _CONDITIONS = {
@@ -49,18 +50,23 @@ class AnswerResponse(Response):
 
 async def send_answer(answer: Answer, send: Send, *, head: bool = False) -> None:
     """Send an answer: bytes at once, a file in pieces."""
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     body = b"" if head else answer.body
     if isinstance(body, bytes):
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": body})
     else:
-        await _send_file(body, send)
+        await _send_file(answer, body, send)
 
 
-async def _send_file(body: FileBody, send: Send) -> None:
-    file: BinaryIO = await asyncio.to_thread(body.path.open, "rb")
+async def _send_file(answer: Answer, body: FileBody, send: Send) -> None:
+    try:  # before the headers are out: a deletion may have been faster
+        file: BinaryIO = await asyncio.to_thread(body.path.open, "rb")
+    except OSError:
+        await send_answer(error_answer(NotFound("The image was deleted")), send)
+        return
     try:
         await asyncio.to_thread(file.seek, body.start)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         left = body.length
         while left > 0:
             piece = await asyncio.to_thread(file.read, min(left, _PIECE_BYTES))
