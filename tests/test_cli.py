@@ -116,11 +116,11 @@ def test_url_needs_no_library(desk: Path) -> None:
 
 
 def test_config_shows_what_is_in_force_with_secrets_masked(desk: Path) -> None:
-    done = lazypix(desk, "config", "--json", port="1234", api_keys="tell-nobody")
+    done = lazypix(desk, "config", "--json", port="1234", api_keys="tell-nobody-ever")
     values = json.loads(done.stdout)
     assert values["port"] == 1234
     assert values["api_keys"] == ["**********"]
-    assert b"tell-nobody" not in lazypix(desk, "config", api_keys="tell-nobody").stdout
+    assert b"tell-nobody" not in lazypix(desk, "config", api_keys="tell-nobody-ever").stdout
 
 
 def test_sweep_and_version(desk: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine import pictures as p
+from tests.waiting import until
 
 from lazypix import Library, Limits
 from lazypix.catalog import Image
@@ -28,6 +29,7 @@ from lazypix.errors import (
     LazypixError,
     Quarantined,
     RendererLost,
+    RenderFailed,
     StoreFull,
     TooLarge,
     UnknownImage,
@@ -426,25 +428,47 @@ def test_an_image_that_costs_renderers_their_lives_is_quarantined(watching: Libr
         raise RendererLost("The renderer died of this image")
 
     watched.before = die
-    for text in ("60x", "50x"):
+    for strikes, text in enumerate(("60x", "50x"), start=1):
         with pytest.raises(RendererLost):
             watching.variant("bad", text)
+        until(lambda: watching.get("bad").strikes == strikes)  # noqa: B023
     watched.before = lambda: None
+    watched.rendered.clear()
     with pytest.raises(Quarantined, match="bad cost 2 renderers"):
-        watching.variant("bad", "60x")
-    assert len(watched.rendered) == 2
+        watching.variant("bad", "40x")
+    assert watched.rendered == []
     assert p.opened(watching.variant("good", "60x").body).size == (60, 40)
     assert watching.original("bad") == JPG  # the original can still be had
+
+
+def test_a_heavy_variant_does_not_have_its_image_quarantined(watching: Library, watched: WatchedEngine) -> None:
+    watching.add(JPG, ident="cat")
+
+    def die_of_large_ones() -> None:
+        if watched.rendered[-1].width > 16:
+            raise RendererLost("The image needs more memory than is allowed")
+
+    watched.before = die_of_large_ones
+    for width in (50, 60, 70):
+        with pytest.raises(RendererLost):
+            watching.variant("cat", f"{width}x")
+        until(lambda: [plan.width for plan in watched.rendered] == [width, 16])  # noqa: B023
+        with pytest.raises(RendererLost):  # remembered: it would cost the next renderer
+            watching.variant("cat", f"{width}x")
+        assert len(watched.rendered) == 2
+        watched.rendered.clear()
+    assert p.opened(watching.variant("cat", "16x").body).size == (16, 11)
+    assert watching.get("cat").strikes == 0
 
 
 def test_an_error_is_not_kept(watching: Library, watched: WatchedEngine) -> None:
     watching.add(JPG, ident="cat")
 
     def break_down() -> None:
-        raise BrokenImage("not today")
+        raise RenderFailed("not today")
 
     watched.before = break_down
-    with pytest.raises(BrokenImage):
+    with pytest.raises(RenderFailed):
         watching.variant("cat", "60x")
     watched.before = lambda: None
     assert p.opened(watching.variant("cat", "60x").body).size == (60, 40)

@@ -182,8 +182,7 @@ def test_a_side_at_the_limit_is_fine() -> None:
     [
         ("8192x,fit=outside", (10, 11)),  # the other side follows from the ratio
         ("100x,fit=outside", (1, 8000)),
-        ("full", (8193, 10)),
-        ("crop=0:0:9000:10", (10_000, 10)),
+        ("full,format=webp", (16_384, 10)),  # more than the format can hold
         ("8000x8000,fit=cover", (1, 8000)),  # would be 8000 x 64 000 000 on the way
         ("8192x8192,fit=top", (1, 8000)),
         ("8192x1,fit=cover", (10, 800)),
@@ -192,6 +191,19 @@ def test_a_side_at_the_limit_is_fine() -> None:
 def test_a_result_or_a_way_to_it_over_the_limits_is_refused(text: str, image: tuple[int, int]) -> None:
     with pytest.raises(BadTransform, match="over"):
         _plan(text, *image)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("full", (10_000, 10)),
+        ("rotate=90", (10, 10_000)),
+        ("crop=0:0:9000:10", (9000, 10)),
+        ("quality=50", (10_000, 10)),
+    ],
+)
+def test_what_asks_for_no_size_may_be_as_large_as_the_original(text: str, size: tuple[int, int]) -> None:
+    assert _plan(text, 10_000, 10).size == size
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ def test_the_environment_wins_over_the_file_and_arguments_win_over_both(tmp_path
 def test_the_file_in_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load({}, {}).port == 8000
-    (tmp_path / "lazypix.toml").write_text('port = 9\napi_keys = ["a", "b"]\n')
+    (tmp_path / "lazypix.toml").write_text('port = 9\napi_keys = ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"]\n')
     found = load({}, {})
     assert found.port == 9
-    assert [key.get_secret_value() for key in found.api_keys] == ["a", "b"]
+    assert [key.get_secret_value() for key in found.api_keys] == ["a" * 16, "b" * 16]
 
 
 def test_every_fault_is_reported_at_once_with_name_value_place_and_what_is_accepted(tmp_path: Path) -> None:
@@ -78,6 +78,12 @@ def test_secrets_are_never_shown() -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("keys", [[""], ["short"], [" " * 20], ["long-enough-to-be-a-key", "short"]])
+def test_a_key_that_could_be_guessed_is_refused(keys: list[str]) -> None:
+    with pytest.raises(SettingsError, match="at least 16 characters"):
+        load({"api_keys": keys}, {})
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_needs_no_keys(host: str) -> None:
     assert load({"host": host}, {}).host == host
@@ -88,8 +94,8 @@ def test_any_other_address_needs_keys_and_a_choice_of_urls(host: str) -> None:
     with pytest.raises(SettingsError, match="needs api_keys and urls"):
         load({"host": host}, {})
     with pytest.raises(SettingsError, match="needs urls"):
-        load({"host": host, "api_keys": ["k"]}, {})
-    assert load({"host": host, "api_keys": ["k"], "urls": "open"}, {}).host == host
+        load({"host": host, "api_keys": ["k" * 16]}, {})
+    assert load({"host": host, "api_keys": ["k" * 16], "urls": "open"}, {}).host == host
 
 
 def test_every_setting_is_described_and_has_a_default() -> None:

@@ -131,7 +131,7 @@ def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = Fa
     """Show what is known of an image, and which variants are stored."""
     with _library(data) as library:
         facts = library.get(ident).facts()
-        facts["variants"] = [variant.facts() for variant in library.catalog.variants(ident)]
+        facts["variants"] = [variant.facts() for variant in library.variants(ident)]
     if as_json:
         _print_json(facts)
         return
@@ -211,10 +211,10 @@ def config(
     _out.print(table)
 
 
-@app.command(epilog="Example: `lazypix sweep --older-than 0`, when nothing else uses the library")
+@app.command(epilog="Example: `lazypix sweep --older-than 600`")
 def sweep(
     data: DataOption = None,
-    older_than: Annotated[float, typer.Option("--older-than", min=0, help="Seconds of age.")] = 3600,
+    older_than: Annotated[float, typer.Option("--older-than", min=60, help="Seconds of age.")] = 3600,
 ) -> None:
     """Remove what killed processes left behind."""
     with _library(data) as library:
@@ -223,7 +223,8 @@ def sweep(
 
 def _greet(settings: Settings) -> None:
     """Tell what to do next, with lines that can be pasted."""
-    here = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    here = f"http://{host}:{settings.port}"
     key = " -H 'Authorization: Bearer <key>'" if settings.api_keys else ""
     _out.print(f"[bold]lazypix {__version__}[/] on {here}, data in {settings.data.absolute()}", soft_wrap=True)
     _out.print("Next, in another terminal:", highlight=False)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from lazypix.cache import MemoryCache
 from lazypix.catalog import Image
@@ -39,7 +39,7 @@ from lazypix.plan import ENGINE_VERSION, check_size
 from lazypix.transform import Transform
 
 READ_WHOLE_BYTES = 1024 * 1024
-"""Originals up to this size are read into memory and sent as bytes; larger ones are sent from their file."""
+"""What is stored is read whole up to this size, and sent as bytes; what is larger is sent from its file."""
 
 _VARY: Headers = ((b"vary", b"accept"),)
 _HIT: Headers = ((b"server-timing", b"cache;desc=hit"),)
@@ -163,10 +163,22 @@ class Delivery:
             whole = self._representation(image, wanted, variant.body, variant.media_type, name, headers)
             return self._finished(request, whole, _timing(variant), negotiated=negotiated)
 
+        file = self._library.stored_file(image, wanted.transform)
+        if file is not None and file[1] > READ_WHOLE_BYTES:
+            return self._large_variant(request, image, wanted, headers, *file)
         stored = self._library.stored(image, wanted.transform)
         if stored is not None:
             return finish(stored)
         return Making(future=self._library.make(image, wanted.transform).delivered, finish=finish)
+
+    def _large_variant(
+        self, request: Request, image: Image, wanted: Wanted, headers: Headers, path: Path, size: int
+    ) -> Answer:
+        found = by_name(wanted.transform.format or "")
+        name = filename(image, wanted.transform.stem, found.extension)
+        body = FileBody(path=path, start=0, length=size)
+        whole = self._representation(image, wanted, body, found.mime, name, headers)
+        return self._finished(request, whole, b"store;desc=hit", negotiated=False)
 
     def _representation(
         self, image: Image, wanted: Wanted, body: bytes | FileBody, media_type: str, name: str, headers: Headers

@@ -8,6 +8,7 @@
     │   ├── BadIdent                 400  bad_ident
     │   └── BadUpload                400  bad_upload
     ├── Unauthorized                 401  unauthorized
+    ├── Forbidden                    403  forbidden
     ├── NotFound                     404  not_found
     │   └── UnknownImage             404  unknown_image
     ├── MethodNotAllowed             405  method_not_allowed
@@ -16,6 +17,7 @@
     ├── TooLarge                     413  too_large
     ├── UnsupportedImage             415  unsupported_image
     ├── BrokenImage                  422  broken_image
+    ├── RenderFailed                 422  render_failed
     ├── RendererLost                 422  renderer_lost
     │   └── RenderTimeout            422  render_timeout
     ├── Quarantined                  422  quarantined
@@ -78,6 +80,13 @@ class Unauthorized(LazypixError):
     code = "unauthorized"
 
 
+class Forbidden(LazypixError):
+    """A write came from a page of another site, to a server without API keys."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(LazypixError):
     """There is nothing at this address."""
 
@@ -131,6 +140,13 @@ class BrokenImage(LazypixError):
 
     status = 422
     code = "broken_image"
+
+
+class RenderFailed(LazypixError):
+    """The original is good, but this variant of it cannot be made."""
+
+    status = 422
+    code = "render_failed"
 
 
 class RendererLost(LazypixError):

@@ -29,6 +29,8 @@ class Format:
     alpha: bool = False
     lossless: bool = False
     default_quality: int | None = None
+    max_side: int = 65_500
+    """Pixels of width and height that the format can hold (here)."""
 
     @property
     def extension(self) -> str:
@@ -80,11 +82,11 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         name="webp", mime="image/webp", extensions=("webp",), magic=_webp,
-        loads=True, saves=True, animates=True, alpha=True, lossless=True, default_quality=80,
+        loads=True, saves=True, animates=True, alpha=True, lossless=True, default_quality=80, max_side=16_383,
     ),
     Format(
         name="avif", mime="image/avif", extensions=("avif",), magic=_brands(b"avif", b"avis"),
-        loads=True, saves=True, alpha=True, lossless=True, default_quality=60,
+        loads=True, saves=True, alpha=True, lossless=True, default_quality=60, max_side=16_384,
     ),
     Format(
         name="tiff", mime="image/tiff", extensions=("tiff", "tif"),

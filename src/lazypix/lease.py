@@ -115,7 +115,12 @@ class KeyLocks:
     @contextmanager
     def hold(self, key: str, *, patience_s: float) -> Iterator[bool]:
         """Hold the lock of `key`; give True, or False when it was not to be had for `patience_s` seconds."""
-        descriptor = os.open(self._path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(self._path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:  # going without the lock costs a second render at most
+            log.warning("working without a lock (%s)", error.strerror)
+            yield False
+            return
         try:
             yield _wait_for(descriptor, patience_s)
         finally:

@@ -6,7 +6,7 @@ import logging
 import mimetypes
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from lazypix.formats import by_name
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident, new_ident
 from lazypix.lease import Flight, FolderInUse, KeyLocks, SingleFlight
-from lazypix.plan import Limits, make_plan
+from lazypix.plan import Limits, Plan, make_plan
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore
 from lazypix.transform import Transform
@@ -47,6 +47,7 @@ STRIKES = 2
 _COPY_BYTES = 1024 * 1024
 _KNOWN_IMAGES = 20_000
 _FACTS_TTL_S = 5.0
+_LOST_TTL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,8 @@ class Library:
         self._makers = ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 2, thread_name_prefix="lazypix-make")
         self._flights: SingleFlight[Variant] = SingleFlight(self._makers, max_keys=queue)
         self._facts: MemoryCache[Image] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=_FACTS_TTL_S)
+        # Variants that a renderer was lost to a moment ago; asked for again, they would cost the next one.
+        self._lost: MemoryCache[RendererLost] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=_LOST_TTL_S)
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all)
 
@@ -191,14 +194,22 @@ class Library:
         """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim."""
         self.catalog.claim(image)
         try:
+            if next(iter(self.store.list(self.keys.folder(image.ident))), None) is not None:
+                raise BlobExists(f"There are blobs of {image.ident} that the catalog does not know")
             self.store.create(self._origin_key(image), path)
         except BlobExists:
-            self.catalog.abandon(image.ident)  # the blob is not ours to remove
+            if self.catalog.withdraw(image.ident):  # the blobs are not ours to remove
+                self.catalog.abandon(image.ident)
             raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
         except BaseException:
             self._retract(image.ident)
             raise
-        self.catalog.publish(image.ident)
+        try:
+            self.catalog.publish(image.ident)
+        except BaseException:
+            with suppress(LazypixError):  # the catalog is in trouble; the sweeper will try again
+                self._retract(image.ident)
+            raise
 
     def get(self, ident: str) -> Image:
         """Return what is known of an image.
@@ -274,6 +285,22 @@ class Library:
             return None
         return Variant(image=image, transform=transform, body=body)
 
+    def stored_file(self, image: Image, transform: Transform) -> tuple[Path, int] | None:
+        """Return the file that holds a stored variant, and its size in bytes; None without either."""
+        path = self.store.local_path(self._variant_key(image, transform))
+        try:
+            return (path, path.stat().st_size) if path is not None else None
+        except OSError:
+            return None
+
+    def variants(self, ident: str) -> Sequence[StoredVariant]:
+        """Return the variants of an image that are stored.
+
+        Raises:
+            BadIdent, UnknownImage: there is no such image.
+        """
+        return self.catalog.variants(self.get(ident).ident)
+
     def make(self, image: Image, transform: Transform) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
 
@@ -286,6 +313,9 @@ class Library:
             )
         plan = make_plan(transform, image.probe, self.limits)  # refuse before queueing
         key = self._variant_key(image, transform)
+        lost = self._lost.get(key)
+        if lost is not None:
+            raise lost
 
         def work(deliver: Callable[[Variant], None]) -> None:
             timer = _Timer()
@@ -295,8 +325,7 @@ class Library:
                 if found is not None:
                     deliver(found)
                     return
-                with self._looking_again(image), self._original_file(image) as path:
-                    body = self._guarded(image, lambda: self.engine.render(str(path), plan).result())
+                body = self._rendered(image, plan, key)
                 timer.note("render")
                 log.debug("rendered %s", key)
                 # Nobody waits for the disk; the key stays taken until the variant is stored.
@@ -327,13 +356,16 @@ class Library:
     # --- upkeep ------------------------------------------------------------------------------------------------
 
     def sweep(self, *, older_than_s: float = 3600) -> int:
-        """Remove what killed processes left behind, if it is this old; return how many things were removed."""
+        """Remove what killed processes left behind, if it is this old; return how many things were removed.
+
+        An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
+        """
         removed = self.incoming.sweep(older_than_s=older_than_s)
         for ident, state in self.catalog.unfinished(older_than_s=older_than_s):
-            if state == "pending":
-                self._retract(ident)
-            else:
+            if state == "deleting":
                 self._finish_delete(ident)
+            else:
+                self._retract(ident)
             removed += 1
         return removed
 
@@ -345,21 +377,40 @@ class Library:
             log.info("removed %d leftovers of a process that was killed", removed)
 
     def _retract(self, ident: str) -> None:
-        self.store.delete_prefix(self.keys.folder(ident))
-        self.catalog.abandon(ident)
+        """Undo a claim. The catalog decides first: what was published in the meantime is not touched."""
+        if self.catalog.withdraw(ident):
+            self.store.delete_prefix(self.keys.folder(ident))
+            self.catalog.abandon(ident)
 
     def _finish_delete(self, ident: str) -> None:
         self.store.delete_prefix(self.keys.folder(ident))
         self.catalog.end_delete(ident)
 
-    def _guarded(self, image: Image, render: Callable[[], bytes]) -> bytes:
-        """Render; an image that a renderer was lost to gets a strike."""
+    def _rendered(self, image: Image, plan: Plan, key: str) -> bytes:
+        """Render; when a renderer is lost to it, find out whether the image or the transform is to blame."""
+        with self._looking_again(image), self._original_file(image) as path:
+            try:
+                return self.engine.render(str(path), plan).result()
+            except RendererLost as lost:
+                self._lost.set(key, lost, 1)
+                with suppress(RuntimeError):  # closing
+                    self._makers.submit(self._test, image)
+                raise
+
+    def _test(self, image: Image) -> None:
+        """Give an image a strike if even the smallest variant of it costs a renderer.
+
+        Whoever asks for a huge variant, or asks while the machine is busy, must not have a good image quarantined.
+        """
+        smallest = make_plan(Transform(width=16, height=16, format="jpg"), image.probe, self.limits)
         try:
-            return render()
+            with self._original_file(image) as path:
+                self.engine.render(str(path), smallest).result()
         except RendererLost:
             self.catalog.strike(image.ident)
             self._facts.delete(image.ident)
-            raise
+        except LazypixError as error:
+            log.warning("%s could not be tested after a renderer was lost to it: %s", image.ident, error)
 
     def _keep(self, image: Image, transform: Transform, key: str, body: bytes) -> None:
         """Store a variant that was made. It can be made again, so a store in trouble does not fail the request."""

@@ -31,7 +31,7 @@ class Limits:
     """Pixels of an image, summed over its frames; of originals and of results."""
     max_frames: int = 100
     max_side: int = 8192
-    """Pixels of a result's width and height."""
+    """Pixels of a result's width and height, where a size is asked for; the whole image may be larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +196,9 @@ def make_plan(transform: Transform, probe: Probe, limits: Limits) -> Plan:
     (scaled_width, scaled_height), crop = _fit(transform, wide, high)
     frames = probe.frames if by_name(transform.format).animates else 1
     result = (crop.width, crop.height) if crop else (scaled_width, scaled_height)
-    _check_result(result, (scaled_width, scaled_height), frames, limits)
+    sized = transform.width is not None or transform.height is not None
+    max_side = limits.max_side if sized else by_name(transform.format).max_side
+    _check_result(result, (scaled_width, scaled_height), frames, max_side, limits.max_pixels)
     turn = upright.then(asked)
     width, height = turn.size(scaled_width, scaled_height)
     stored = upright.source_of(region, *probe.upright_size) if region else None
@@ -283,14 +285,16 @@ def _place(gravity: Gravity, scaled: tuple[int, int], width: int, height: int) -
     return Box(left=left, top=top, width=width, height=height)
 
 
-def _check_result(result: tuple[int, int], scaled: tuple[int, int], frames: int, limits: Limits) -> None:
-    if max(result) > limits.max_side:
-        shown = f"{result[0]}x{result[1]}"
-        raise BadTransform(f"The result would be {shown}, over the limit of {limits.max_side} pixels a side")
+def _check_result(
+    result: tuple[int, int], scaled: tuple[int, int], frames: int, max_side: int, max_pixels: int
+) -> None:
+    if max(result) > max_side:
+        raise BadTransform(f"The result would be {result[0]}x{result[1]}, over the limit of {max_side} pixels a side")
     for width, height in (result, scaled):
-        if width * height * frames > limits.max_pixels:
-            megapixels = limits.max_pixels / 1e6
-            raise BadTransform(f"The image would be enlarged to {width}x{height}, over {megapixels:g} megapixels")
+        if width * height * frames > max_pixels:
+            raise BadTransform(
+                f"The image would be enlarged to {width}x{height}, over {max_pixels / 1e6:g} megapixels"
+            )
 
 
 def _shrink(probe: Probe, region: Box | None, width: int, height: int) -> int:

@@ -28,6 +28,13 @@ FILE_VARIABLE = "LAZYPIX_CONFIG"
 DEFAULT_FILE = "lazypix.toml"
 
 _MIB = 1024 * 1024
+_SHORTEST_KEY = 16
+
+
+def _api_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if any(len(key.get_secret_value().strip()) < _SHORTEST_KEY for key in keys):
+        raise ValueError(f"every key must have at least {_SHORTEST_KEY} characters")
+    return keys
 
 
 def _key_prefix(value: str) -> str:
@@ -61,8 +68,10 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines to log; `debug` has one for every render."
     )
-    api_keys: tuple[SecretStr, ...] = Field(
-        (), description="Keys for writes, sent as `Authorization: Bearer <key>`. None: writes need no key."
+    api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(_api_keys)] = Field(
+        (),
+        description="Keys for writes, of 16 characters or more, sent as `Authorization: Bearer <key>`. "
+        "None: writes need no key, and are refused to web pages of other sites.",
     )
     urls: Literal["open"] | None = Field(
         None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
@@ -74,7 +83,10 @@ class Settings(BaseModel):
     max_side: int = Field(8192, ge=1, le=65_535, description="Pixels of a result's width and height.")
 
     renderers: int = Field(
-        os.cpu_count() or 1, ge=1, le=256, description="Renderer processes in all. Default: one a core."
+        os.cpu_count() or 1,
+        ge=1,
+        le=256,
+        description="Renderer processes in all, at least one a server process. Default: one a core.",
     )
     render_deadline_s: float = Field(15.0, gt=0, description="Seconds for one image in a renderer.")
     render_memory_bytes: int = Field(
@@ -86,7 +98,10 @@ class Settings(BaseModel):
 
     upload_buffer_bytes: int = Field(_MIB, ge=4096, description="Memory for one upload while it streams to disk.")
     upload_idle_s: float = Field(30.0, gt=0, description="Seconds an upload may stand still; then 408.")
-    uploads: int = Field(16, ge=1, description="Uploads received at once; others wait.")
+    upload_deadline_s: float = Field(300.0, gt=0, description="Seconds for receiving one upload; then 408.")
+    uploads: int = Field(
+        16, ge=1, description="Uploads received at once; others wait up to `request_deadline_s`, then get 503."
+    )
 
     cache_bytes: int = Field(128 * _MIB, ge=0, description="Memory for finished answers, for each server process.")
     cache_ttl_s: float = Field(

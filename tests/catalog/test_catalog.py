@@ -90,11 +90,16 @@ def test_an_ident_is_claimed_once_for_ever(catalog: Catalog, state: str) -> None
 
 def test_an_abandoned_claim_never_was(catalog: Catalog) -> None:
     catalog.claim(_image())
+    assert catalog.withdraw("cat")
+    with pytest.raises(UnknownImage):
+        catalog.publish("cat")  # never again, even if its blobs are not removed yet
+    assert catalog.unfinished() == [("cat", "withdrawn")]
     catalog.abandon("cat")
     assert catalog.unfinished() == []
     _ready(catalog, "cat")
-    catalog.abandon("cat")  # no claim any more: nothing happens
-    catalog.abandon("nobody")
+    assert not catalog.withdraw("cat")  # no claim any more: nothing happens
+    assert not catalog.withdraw("nobody")
+    catalog.abandon("cat")
     assert catalog.get("cat")
 
 

@@ -17,7 +17,7 @@ from tests.engine import pictures as p
 
 from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.engine.threads import ThreadEngine
-from lazypix.errors import BrokenImage, Busy, RendererLost, RenderTimeout, TooLarge, UnsupportedImage
+from lazypix.errors import BrokenImage, Busy, RendererLost, RenderFailed, RenderTimeout, TooLarge, UnsupportedImage
 from lazypix.plan import Limits, Plan, Probe, make_plan
 from lazypix.transform import Transform
 
@@ -36,6 +36,8 @@ sane = render.render
 def mischief(path, plan):
     name = Path(path).stem
     if name == "killer":
+        os.kill(os.getpid(), signal.SIGSEGV)  # as a codec with a fault does
+    if name == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "hang":
         time.sleep(3600)
@@ -123,7 +125,7 @@ def test_errors_are_those_of_threads(
                 each.inspect(path, Limits()).result(WAIT_S)
             texts.append(str(caught.value))
         assert texts[0] == texts[1]
-    with pytest.raises(BrokenImage):
+    with pytest.raises(RenderFailed):
         renderers.render(file(picture[:3000]), _plan()).result(WAIT_S)
 
 
@@ -191,19 +193,23 @@ def test_a_renderer_killed_while_idle_is_replaced(named: Callable[[str], str]) -
         assert _pid(engine, named) != first
 
 
-def test_renderers_killed_under_load_cost_only_what_they_were_at(named: Callable[[str], str], tmp_path: Path) -> None:
+def test_work_of_renderers_that_somebody_killed_is_done_by_others(
+    named: Callable[[str], str], tmp_path: Path
+) -> None:
     with _engine(2) as engine:
         futures = [engine.render(named("slow"), _plan()) for _ in range(6)]
         _wait_until(lambda: len(list(tmp_path.glob("slow.*[0-9]"))) == 2)  # both are at work
         for mark in list(tmp_path.glob("slow.*[0-9]")):
             os.kill(int(mark.suffix[1:]), signal.SIGKILL)
-        lost = 0
-        for future in futures:
-            try:
-                assert p.opened(future.result(WAIT_S)).size == (60, 40)
-            except RendererLost:
-                lost += 1
-        assert lost == 2
+        assert all(p.opened(future.result(WAIT_S)).size == (60, 40) for future in futures)
+
+
+def test_an_image_under_which_every_renderer_is_killed_is_given_up(named: Callable[[str], str]) -> None:
+    """As the kernel does when the machine's memory is used up."""
+    with _engine(1) as engine:
+        with pytest.raises(RendererLost, match="died of this image"):
+            engine.render(named("killed"), _plan()).result(WAIT_S)
+        assert p.opened(engine.render(named("cat"), _plan()).result(WAIT_S)).size == (60, 40)
 
 
 def test_closing_leaves_no_process_and_takes_no_work(named: Callable[[str], str]) -> None:

@@ -11,8 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
@@ -22,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.waiting import until
 
 START_S = 40.0
 STOP_S = 30.0
@@ -163,15 +163,6 @@ def children(parent: int) -> list[int]:
                 if int(ppid) == parent and "spawn_main" in (entry / "cmdline").read_text():
                     found.append(int(entry.name))
     return sorted(found)
-
-
-def until(true: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
-    """Poll until `true`; fail after a bounded time."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            pytest.fail(otherwise())
-        time.sleep(0.02)
 
 
 # --- what lies in the folder ------------------------------------------------------------------------------------

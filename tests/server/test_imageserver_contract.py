@@ -21,7 +21,8 @@ from tests.engine.pictures import (
     quadrants,
     see_through,
 )
-from tests.server.running import Server, program, until
+from tests.server.running import Server, program
+from tests.waiting import until
 
 IDENT = "1c449b644ab111e3937900163e200a0a"
 UPLOADED = b'{"status": "ok", "content": {"ident": "%s", "sizes": [["100", "50"], ["150", "<60"]]}}' % IDENT.encode()

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
-from tests.server.running import RawAnswer, Server, free_port, program, read_answer, until
+from tests.server.running import RawAnswer, Server, free_port, program, read_answer
+from tests.waiting import until
 
 # As in ImageServer's document, but for addresses, folders, and the header that tells what the cache did.
 CONFIGURATION = """

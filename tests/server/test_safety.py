@@ -44,7 +44,7 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_writes_need_a_key_and_reads_do_not(tmp_path: Path) -> None:
-    with running(tmp_path / "data", api_keys=f"other-key,{KEY}") as server:
+    with running(tmp_path / "data", api_keys=f"another-long-enough-key,{KEY}") as server:
         with server.client() as client:
             form = {"image": ("a.png", encoded(quadrants()))}
             writes = [

@@ -10,7 +10,8 @@ from threading import Barrier
 import pytest
 from PIL import Image
 from tests.engine.pictures import encoded, noise, quadrants
-from tests.server.running import Server, nothing_stored, read_answer, rows, running, stored_files, until
+from tests.server.running import Server, nothing_stored, read_answer, rows, running, stored_files
+from tests.waiting import until
 
 MIB = 1024 * 1024
 GROWTH_MIB = 24

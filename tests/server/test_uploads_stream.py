@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.engine.pictures import encoded, jpg, noise, quadrants
-from tests.server.running import Server, nothing_stored, running, until
+from tests.server.running import Server, nothing_stored, running
+from tests.waiting import until
 
 MIB = 1024 * 1024
 

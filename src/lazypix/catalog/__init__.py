@@ -33,7 +33,7 @@ from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
 from lazypix.formats import by_name
 from lazypix.plan import Probe
 
-State = Literal["pending", "ready", "deleting", "deleted"]
+State = Literal["pending", "withdrawn", "ready", "deleting", "deleted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,10 +168,20 @@ class Catalog:
             if not self._move(connection, ident, "pending", "ready"):
                 raise UnknownImage(f"There is no claim on {ident}")
 
-    def abandon(self, ident: str) -> None:
-        """Give a claim back, as if it had never been."""
+    def withdraw(self, ident: str) -> bool:
+        """Make sure that a claim will never be published, so that its blobs can be removed.
+
+        Return False when there is nothing to withdraw: it was published, or is gone.
+        """
         with self._writing() as connection:
-            connection.execute(delete(images).where(images.c.ident == ident, images.c.state == "pending"))
+            mine = images.c.state.in_(("pending", "withdrawn"))
+            withdrawn = update(images).where(images.c.ident == ident, mine).values(state="withdrawn")
+            return connection.execute(withdrawn).rowcount == 1
+
+    def abandon(self, ident: str) -> None:
+        """Give a withdrawn claim back, as if it had never been."""
+        with self._writing() as connection:
+            connection.execute(delete(images).where(images.c.ident == ident, images.c.state == "withdrawn"))
 
     def get(self, ident: str) -> Image:
         """Return a ready image.
@@ -259,10 +269,10 @@ class Catalog:
             connection.execute(more)
 
     def unfinished(self, *, older_than_s: float = 0) -> list[tuple[str, State]]:
-        """Return ident and state of the images that are in `pending` or `deleting` for this long or longer."""
+        """Return ident and state of the images that are between two lasting states for this long or longer."""
         latest = _now() - int(older_than_s * 1e6)
         query = select(images.c.ident, images.c.state)
-        query = query.where(images.c.state.in_(("pending", "deleting")), images.c.since_us <= latest)
+        query = query.where(images.c.state.in_(("pending", "withdrawn", "deleting")), images.c.since_us <= latest)
         with self._reading() as connection:
             return [(row.ident, row.state) for row in connection.execute(query)]
 

@@ -10,7 +10,8 @@ images = Table(
     "images",
     metadata,
     Column("ident", String(128), primary_key=True),
-    # pending -> ready -> deleting -> deleted. A deleted row stays: its ident is never given to other bytes.
+    # pending -> ready -> deleting -> deleted, or pending -> withdrawn -> no row at all.
+    # A deleted row stays: its ident is never given to other bytes.
     Column("state", String(16), nullable=False),
     Column("since_us", BigInteger, nullable=False, comment="when the state began, microseconds since 1970, UTC"),
     Column("created_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),

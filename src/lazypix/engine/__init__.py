@@ -30,7 +30,8 @@ class Engine(Protocol):
         """Carry out `plan` on the file at `path`; the result is the encoded variant.
 
         The future raises:
-            BrokenImage, RendererLost: as `inspect`.
+            RenderFailed: libvips cannot make it.
+            RendererLost: as `inspect`.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 _HEADER_BYTES, _IMAGE_BYTES = 13, 9
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_STRAY = 0x00  # some encoders leave zeros between blocks, and every viewer skips them
 _HAS_COLOURS = 0x80
 
 
@@ -20,7 +21,9 @@ def is_whole(path: str) -> bool:
         if len(header) < _HEADER_BYTES:
             return False
         file.seek(_colours(header[10]), 1)
-        while (introducer := _byte(file)) in (_EXTENSION, _IMAGE):
+        while (introducer := _byte(file)) in (_EXTENSION, _IMAGE, _STRAY):
+            if introducer == _STRAY:
+                continue
             if introducer == _IMAGE:
                 descriptor = file.read(_IMAGE_BYTES)
                 if len(descriptor) < _IMAGE_BYTES:

@@ -8,7 +8,7 @@ from typing import Any
 import pyvips
 
 from lazypix.engine.gif import is_whole
-from lazypix.errors import BrokenImage, RendererLost
+from lazypix.errors import BrokenImage, RendererLost, RenderFailed, UnsupportedImage
 from lazypix.formats import SNIFF_BYTES, readable
 from lazypix.plan import Limits, Plan, Probe, check_probe
 
@@ -22,6 +22,7 @@ _LOADERS: dict[str, str] = {
     "tiff": "tiffload",
 }
 _ANIMATED = ("gif", "webp")
+_MOST_BANDS = 5  # CMYK with alpha
 
 
 def probe(path: str) -> Probe:
@@ -37,6 +38,8 @@ def probe(path: str) -> Probe:
         image = _load(found.name, path, n=-1) if found.name in _ANIMATED else _load(found.name, path)
     except pyvips.Error as error:
         raise broken(found.name, error) from None
+    if image.bands > _MOST_BANDS:
+        raise UnsupportedImage(f"The image has {image.bands} channels; up to {_MOST_BANDS} are accepted")
     frames = _header(image, "n-pages", 1) if found.name in _ANIMATED else 1
     return Probe(
         format=found.name,
@@ -83,12 +86,24 @@ def animation(path: str, source: str) -> dict[str, Any]:
 
 
 def broken(name: str, error: pyvips.Error) -> BrokenImage | RendererLost:
-    """Translate libvips' error; its detail names the codec's complaint and never a path."""
-    if "out of memory" in error.detail:  # libvips has one kind of error for everything
-        return RendererLost("The image needs more memory than is allowed")
+    """Translate libvips' error while an image is read for the first time."""
+    return _out_of_memory(error) or BrokenImage(f"The {name} image is truncated or damaged{_reason(error)}")
+
+
+def failed(error: pyvips.Error) -> RenderFailed | RendererLost:
+    """Translate libvips' error while a variant of a good image is made."""
+    return _out_of_memory(error) or RenderFailed(f"This variant of the image cannot be made{_reason(error)}")
+
+
+def _out_of_memory(error: pyvips.Error) -> RendererLost | None:
+    # libvips has one kind of error for everything, and only its text tells.
+    return RendererLost("The image needs more memory than is allowed") if "out of memory" in error.detail else None
+
+
+def _reason(error: pyvips.Error) -> str:
+    """Return the codec's complaint in brackets, and never a path."""
     lines = [line.strip() for line in error.detail.splitlines() if line.strip() and "/" not in line]
-    reason = f" ({lines[-1]})" if lines else ""
-    return BrokenImage(f"The {name} image is truncated or damaged{reason}")
+    return f" ({lines[-1]})" if lines else ""
 
 
 def _load(source: str, path: str, **options: Any) -> pyvips.Image:

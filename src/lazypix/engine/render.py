@@ -11,7 +11,7 @@ os.environ.setdefault("VIPS_CONCURRENCY", "1")
 import pyvips
 
 from lazypix.engine.encode import encode
-from lazypix.engine.load import animation, broken, load_frames, verify
+from lazypix.engine.load import animation, failed, load_frames, verify
 from lazypix.engine.steps import STEPS, cut, place
 from lazypix.plan import Limits, Plan, Probe
 
@@ -34,7 +34,7 @@ def render(path: str, plan: Plan) -> bytes:
         moving = animation(path, plan.source) if plan.frames > 1 else {}
         return encode(frames, moving, plan)
     except pyvips.Error as error:
-        raise broken(plan.source, error) from None
+        raise failed(error) from None
 
 
 def _apply_steps(image: pyvips.Image, plan: Plan) -> pyvips.Image:

@@ -108,6 +108,8 @@ class RendererEngine:
             error = finished.exception() if not finished.cancelled() else RuntimeError("cancelled")
             if error is None:
                 _succeed(outer, finished.result())
+            elif _killed_from_outside(error) and tries_left > 0:
+                self._try(outer, function, args, tries_left - 1)
             elif isinstance(error, BrokenProcessPool):
                 self._again(outer, function, args, tries_left, pool, error)
             else:
@@ -136,6 +138,11 @@ class RendererEngine:
         if isinstance(error, MemoryError):
             return RendererLost("The image needs more memory than is allowed")
         return error
+
+
+def _killed_from_outside(error: BaseException) -> bool:
+    """Whether the renderer died of no fault of the image's: an operator's or a service manager's signal."""
+    return isinstance(error, ProcessExpired) and error.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
 
 
 def _succeed(outer: Future[T], result: T) -> None:

@@ -7,8 +7,10 @@ import hmac
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -19,7 +21,7 @@ from lazypix.delivery import Delivery
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
-from lazypix.errors import BadRequest, BadUpload, LazypixError, Unauthorized
+from lazypix.errors import BadRequest, BadUpload, Busy, Forbidden, LazypixError, Unauthorized
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
 from lazypix.library import Library
@@ -34,6 +36,7 @@ _Handler = Callable[[Request], Awaitable[Answer]]
 _Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
 
 # No replica can be configured yet; a client that asked to be called when syncing is done is told so.
+_MOST_AHEAD = 10_000
 _NOTICE = (b"lazypix-notice", b"callback not called: no replica is configured")
 
 
@@ -45,7 +48,15 @@ class Api:
         self._library = library
         self._delivery = delivery
         self._places = asyncio.Semaphore(settings.uploads)
+        # Storing an upload waits for its decoding; it must not keep other requests from their threads.
+        self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
+        self._ahead = Ahead(library)
         self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+
+    def close(self) -> None:
+        """Finish the uploads that are being stored; sizes that are not made yet are made when asked for."""
+        self._storing.shutdown(wait=True)
+        self._ahead.close()
 
     def routes(self) -> list[Route]:
         """Return the routes, for Starlette's router."""
@@ -74,11 +85,11 @@ class Api:
 
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
-        async with self._form(request) as form:
+        async with self._place(), self._form(request) as form:
             sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
             image = await self._add(form)
-        self._make_ahead(image, sizes)
+        self._ahead.make(image, sizes)
         location = (b"location", f"{MOUNT}{image.ident}.{by_name(image.format).extension}".encode())
         return envelope(201, _content(image.ident, sizes), location, *notices)
 
@@ -88,7 +99,7 @@ class Api:
         async with self._form(request) as form:
             sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
-        self._make_ahead(image, sizes)
+        self._ahead.make(image, sizes)
         return envelope(200, _content(image.ident, sizes), *notices)
 
     async def sync(self, request: Request) -> Answer:
@@ -110,7 +121,7 @@ class Api:
         """`GET /info/<ident>`: what is known of an image, and which variants are stored."""
         ident, _ = split_name(request.path_params["ident"])
         image = await asyncio.to_thread(self._library.get, ident)
-        variants = await asyncio.to_thread(self._library.catalog.variants, ident)
+        variants = await asyncio.to_thread(self._library.variants, ident)
         return envelope(200, image.facts() | {"variants": [variant.facts() for variant in variants]})
 
     async def healthz(self, _: Request) -> Answer:
@@ -135,18 +146,21 @@ class Api:
             raise BadUpload(f"The form has no field 'image'; accepted: a file, base64 or a data: URL ({accepted})")
         image, ident = form.image, form.fields.get("ident", "").strip() or None
         # Shielded: when the client goes away now, the image is either stored whole or not at all.
-        adding = asyncio.to_thread(self._library.add_incoming, image, ident=ident, filename=form.filename)
-        return await _finish_first(adding)
+        metadata = _metadata(form.fields.get("metadata", ""))
+        add = partial(self._library.add_incoming, image, ident=ident, filename=form.filename, metadata=metadata)
+        return await _finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
-    def _make_ahead(self, image: Image, sizes: list[Size]) -> None:
-        """Begin to make sizes nobody waits for; one that cannot be made now is made when it is asked for."""
-        for size in sizes:
-            try:
-                making = self._library.make(image, size.transform)
-            except LazypixError as error:
-                log.info("%s of %s is not made ahead: %s", size.transform.text, image.ident, error)
-            else:
-                making.delivered.add_done_callback(_log_failure)
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Hold one of the places for uploads."""
+        try:
+            await asyncio.wait_for(self._places.acquire(), self._settings.request_deadline_s)
+        except TimeoutError:
+            raise Busy(f"{self._settings.uploads} uploads are being received; try again later") from None
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def _named(self, request: Request) -> Image:
         ident, _ = split_name(request.path_params["name"])
@@ -155,22 +169,20 @@ class Api:
     @asynccontextmanager
     async def _form(self, request: Request) -> AsyncIterator[Form]:
         headers = dict(request.scope["headers"])
-        async with (
-            self._places,
-            receive_form(
-                request.receive,
-                headers,
-                self._library.incoming.new,
-                max_bytes=self._settings.max_bytes,
-                buffer_bytes=self._settings.upload_buffer_bytes,
-                idle_s=self._settings.upload_idle_s,
-            ) as form,
-        ):
+        async with receive_form(
+            request.receive,
+            headers,
+            self._library.incoming.new,
+            max_bytes=self._settings.max_bytes,
+            buffer_bytes=self._settings.upload_buffer_bytes,
+            idle_s=self._settings.upload_idle_s,
+            deadline_s=self._settings.upload_deadline_s,
+        ) as form:
             yield form
 
     def _writing(self, handle: _Handler) -> _Endpoint:
         async def endpoint(request: Request) -> AnswerResponse:
-            self._authorize(request.headers.get("authorization"))
+            self._authorize(request)
             return AnswerResponse(await handle(request))
 
         return endpoint
@@ -181,13 +193,35 @@ class Api:
 
         return endpoint
 
-    def _authorize(self, header: str | None) -> None:
+    def _authorize(self, request: Request) -> None:
         if not self._keys:
+            _refuse_other_sites(request)
             return
-        scheme, _, given = (header or "").partition(" ")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
         matches = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
             raise Unauthorized("Writing needs an API key; accepted: the header Authorization: Bearer <key>")
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Without keys everybody on this machine may write, but no web page that somebody on it happens to visit."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forbidden(
+            f"Pages of {origin[:200]} may not write here; accepted: pages of this server, or set api_keys"
+        )
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    if not text.strip():
+        return {}
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise BadRequest(f"metadata={text[:64]!r} is not accepted; accepted: a JSON object")
+    return metadata
 
 
 def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
@@ -221,7 +255,34 @@ async def _finish_first(work: Awaitable[T]) -> T:
         raise
 
 
-def _log_failure(making: object) -> None:
-    error = making.exception()  # type: ignore[attr-defined]  # a finished Future
-    if error is not None:
-        log.info("a size was not made ahead: %s", error)
+class Ahead:
+    """Makes sizes that nobody waits for, one after the other, so that they never stand in the way of requests.
+
+    What does not fit into the queue, or is left in it at the end, is made when it is asked for.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="lazypix-ahead")
+        self._waiting = 0
+
+    def make(self, image: Image, sizes: list[Size]) -> None:
+        """Queue sizes of an image. Called on the event loop."""
+        for size in sizes:
+            if self._waiting >= _MOST_AHEAD:
+                log.info("%s of %s is not made ahead: the queue is full", size.transform.text, image.ident)
+                return
+            self._waiting += 1
+            self._worker.submit(self._make, image, size)
+
+    def close(self) -> None:
+        """Finish the size that is being made, and forget the others."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, image: Image, size: Size) -> None:
+        try:
+            self._library.variant(image.ident, size.transform)
+        except LazypixError as error:
+            log.info("%s of %s was not made ahead: %s", size.transform.text, image.ident, error)
+        finally:
+            self._waiting -= 1

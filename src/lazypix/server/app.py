@@ -47,11 +47,17 @@ class _Front:
         self._settings = settings
         self._router = Starlette(
             lifespan=self._lifespan,
-            exception_handlers={LazypixError: _on_error, HTTPException: _on_http_error, ClientGone: _on_gone},
+            exception_handlers={
+                LazypixError: _on_error,
+                HTTPException: _on_http_error,
+                ClientGone: _on_gone,
+                Exception: _on_bug,
+            },
         )
         # A redirect would go to whatever the Host header names, and is not what a client of the JSON API expects.
         self._router.router.redirect_slashes = False
         self._delivery: Delivery
+        self._preflight = _preflight(writes=bool(settings.api_keys))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,7 +69,7 @@ class _Front:
             answer = self._delivery.cached(request) or await self._images.answer(request)
             await send_answer(answer, send)
         elif method == "OPTIONS":
-            await send_answer(_PREFLIGHT, send)
+            await send_answer(self._preflight, send)
         else:
             await self._others(scope, receive, send)
 
@@ -78,13 +84,15 @@ class _Front:
         library = open_library(self._settings, make_renderers(self._settings))
         self._delivery = make_delivery(self._settings, library)
         self._images = _Images(self._delivery, self._settings.request_deadline_s)
-        app.router.routes.extend(Api(self._settings, library, self._delivery).routes())
+        api = Api(self._settings, library, self._delivery)
+        app.router.routes.extend(api.routes())
         sweeping = asyncio.create_task(_sweep_now_and_then(library))
         try:
             yield
         finally:
             sweeping.cancel()
             self._images.close()
+            await asyncio.to_thread(api.close)
             await asyncio.to_thread(library.close)
 
 
@@ -121,16 +129,18 @@ class _Images:
         self._readers.shutdown(wait=True, cancel_futures=True)
 
 
-_PREFLIGHT = Answer(
-    status=204,
-    headers=(
+def _preflight(*, writes: bool) -> Answer:
+    """What browsers are told before they let pages of other sites ask; writes only when they need a key."""
+    methods = b"GET, HEAD, POST, DELETE, OPTIONS" if writes else b"GET, HEAD, OPTIONS"
+    allowed = (
         (b"access-control-allow-origin", b"*"),
-        (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-methods", methods),
         (b"access-control-allow-headers", b"authorization, content-type, range, if-none-match"),
         (b"access-control-max-age", b"86400"),
-        (b"content-length", b"0"),
-    ),
-)
+    )
+    return Answer(status=204, headers=allowed)
+
+
 _BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
 
 
@@ -139,7 +149,7 @@ async def _sweep_now_and_then(library: Library) -> None:
         await asyncio.sleep(_SWEEP_EVERY_S)
         try:
             await asyncio.to_thread(library.sweep)
-        except LazypixError as error:
+        except Exception as error:  # noqa: BLE001  # the next time may go better
             log.warning("sweeping failed, and will be tried again: %s", error)
 
 
@@ -166,6 +176,10 @@ def _allowed(request: Request) -> str:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods
     return ", ".join(sorted(methods))
+
+
+async def _on_bug(_: Request, __: Exception) -> AnswerResponse:
+    return AnswerResponse(_BROKEN)
 
 
 async def _on_gone(_: Request, __: Exception) -> AnswerResponse:

@@ -61,6 +61,7 @@ async def receive_form(
     max_bytes: int,
     buffer_bytes: int,
     idle_s: float,
+    deadline_s: float,
 ) -> AsyncIterator[Form]:
     """Receive the form of a request, with at most about `buffer_bytes` of it in memory.
 
@@ -69,23 +70,35 @@ async def receive_form(
     Raises:
         BadUpload: the body is no form, is malformed, or names a field twice.
         TooLarge: the image is over its limit, or the rest of the form is.
-        TooSlow: nothing came for `idle_s` seconds.
+        TooSlow: nothing came for `idle_s` seconds, or not all of it within `deadline_s`.
         ClientGone: the client went away.
     """
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > 2 * max_bytes + _OVERHEAD_BYTES:
-        raise TooLarge(f"The request is over the limit of {max_bytes} bytes for an image ({max_bytes >> 20} MiB)")
+    length, most = headers.get(b"content-length", b""), 2 * max_bytes + _OVERHEAD_BYTES
+    if length.isdigit() and int(length) > most:
+        raise _too_large(max_bytes)
     receiver = _Receiver(headers.get(b"content-type", b""), new_incoming)
     try:
-        await _pump(receive, receiver, buffer_bytes, idle_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                size = await _pump(receive, receiver, buffer_bytes, idle_s, most)
+        except TimeoutError:
+            raise TooSlow(f"The form was not received within {deadline_s:g} seconds") from None
+        if size > most:
+            raise _too_large(max_bytes)
         form = await asyncio.to_thread(receiver.finish)
         yield form
     finally:
         await asyncio.to_thread(receiver.discard)
 
 
-async def _pump(receive: Receive, receiver: _Receiver, buffer_bytes: int, idle_s: float) -> None:
-    while True:
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"The request is over the limit of {max_bytes} bytes for an image ({max_bytes >> 20} MiB)")
+
+
+async def _pump(receive: Receive, receiver: _Receiver, buffer_bytes: int, idle_s: float, most: int) -> int:
+    """Feed the receiver until the body ends, or is over `most` bytes; return how many came."""
+    size = 0
+    while size <= most:
         try:
             message = await asyncio.wait_for(receive(), idle_s)
         except TimeoutError:
@@ -93,13 +106,15 @@ async def _pump(receive: Receive, receiver: _Receiver, buffer_bytes: int, idle_s
         if message["type"] == "http.disconnect":
             raise ClientGone
         body = message.get("body", b"")
+        size += len(body)
         # A server may deliver a large piece at once; it is parsed, and written, in bounded ones.
         for start in range(0, len(body), buffer_bytes):
             receiver.feed(body[start : start + buffer_bytes])
             if receiver.waiting_bytes >= buffer_bytes:
                 await asyncio.to_thread(receiver.flush)
         if not message.get("more_body", False):
-            return
+            break
+    return size
 
 
 class _Receiver:
@@ -125,7 +140,10 @@ class _Receiver:
             boundary = options.get(b"boundary")
             if not boundary:
                 raise BadUpload("The multipart form has no boundary in its Content-Type")
-            return MultipartParser(boundary, self._multipart_callbacks()), None  # type: ignore[arg-type]
+            try:
+                return MultipartParser(boundary, self._multipart_callbacks()), None  # type: ignore[arg-type]
+            except FormParserError as error:
+                raise BadUpload(f"The form's boundary is not accepted ({error})") from None
         if kind == b"application/x-www-form-urlencoded":
             return QuerystringParser(self._query_callbacks()), _Unquoter()  # type: ignore[arg-type]
         shown = kind.decode("latin-1")[:100] or "none"

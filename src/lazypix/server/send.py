@@ -51,11 +51,19 @@ class AnswerResponse(Response):
 async def send_answer(answer: Answer, send: Send, *, head: bool = False) -> None:
     """Send an answer: bytes at once, a file in pieces."""
     body = b"" if head else answer.body
-    if isinstance(body, bytes):
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": body})
-    else:
+    if not isinstance(body, bytes):
         await _send_file(answer, body, send)
+        return
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    # In pieces, so that a client which reads slowly holds one of them and not a copy of all.
+    for start in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
+        await send({"type": "http.response.body", "body": body[start : start + _PIECE_BYTES], "more_body": True})
+    await send({"type": "http.response.body", "body": body[_last_piece(len(body)) :]})
+
+
+def _last_piece(size: int) -> int:
+    """Return where the last piece of a body begins."""
+    return max(0, size - 1) // _PIECE_BYTES * _PIECE_BYTES
 
 
 async def _send_file(answer: Answer, body: FileBody, send: Send) -> None:
