@@ -266,6 +266,13 @@ def test_threads_exclude_each_other_too(tmp_path: Path) -> None:
     assert most == 1
 
 
+def test_without_a_place_for_locks_the_work_goes_on(tmp_path: Path) -> None:
+    locks = KeyLocks(tmp_path / "locks")
+    (tmp_path / "locks").rmdir()
+    with locks.hold("cat", patience_s=1) as held:
+        assert not held
+
+
 def test_a_lock_is_released_by_an_error(tmp_path: Path) -> None:
     locks = KeyLocks(tmp_path)
     with pytest.raises(ValueError, match="no"), locks.hold("key", patience_s=0):

@@ -17,7 +17,7 @@ from tests.engine import pictures as p
 from tests.waiting import until
 
 from lazypix import Library, Limits
-from lazypix.catalog import Image
+from lazypix.catalog import Image, State
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import (
     BadIdent,
@@ -30,6 +30,7 @@ from lazypix.errors import (
     Quarantined,
     RendererLost,
     RenderFailed,
+    StoreFailed,
     StoreFull,
     TooLarge,
     UnknownImage,
@@ -608,6 +609,59 @@ def test_what_a_killed_process_left_is_swept_at_the_next_start(tmp_path: Path, s
                 library.add(JPG, ident="cat")
         else:
             assert library.add(JPG, ident="cat").ident == "cat"  # never acknowledged, so never taken
+
+
+def test_blobs_that_the_catalog_does_not_know_are_not_taken_over(library: Library) -> None:
+    """As after a catalog was lost: they may be somebody's images."""
+    library.store.create("cat/w60.jpg", b"x")
+    with pytest.raises(IdentTaken):
+        library.add(JPG, ident="cat")
+    assert _files(library) == ["cat/w60.jpg"]
+    assert library.catalog.unfinished() == []
+
+
+def test_what_is_published_while_it_is_swept_stays(library: Library) -> None:
+    """The sweeper saw a claim, and the upload ended just then."""
+    probe = Probe(format="jpg", width=120, height=80)
+    library.catalog.claim(Image(ident="cat", sha256="", size=len(JPG), probe=probe, created=datetime.now(UTC)))
+    library.store.create("cat/origin.jpg", JPG)
+    unfinished = library.catalog.unfinished
+
+    def seen_too_early(*, older_than_s: float = 0) -> list[tuple[str, State]]:
+        found = unfinished(older_than_s=older_than_s)
+        library.catalog.publish("cat")
+        return found
+
+    library.catalog.unfinished = seen_too_early  # type: ignore[method-assign]
+    library.sweep(older_than_s=0)
+    assert library.original("cat") == JPG
+
+
+def test_an_upload_that_was_swept_away_is_not_acknowledged(library: Library) -> None:
+    create = library.store.create
+
+    def swept_meanwhile(key: str, source: bytes | Path) -> None:
+        create(key, source)
+        library.sweep(older_than_s=0)
+
+    library.store.create = swept_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(LazypixError):
+        library.add(JPG, ident="cat")
+    assert [blob.key for blob in library.store.list()] == []
+    with pytest.raises(UnknownImage):
+        library.get("cat")
+
+
+def test_an_upload_that_cannot_be_published_is_undone(library: Library) -> None:
+    def fail(ident: str) -> None:
+        raise StoreFailed("The catalog is in trouble")
+
+    publish, library.catalog.publish = library.catalog.publish, fail  # type: ignore[method-assign]
+    with pytest.raises(StoreFailed):
+        library.add(JPG, ident="cat")
+    assert _files(library) == []
+    library.catalog.publish = publish  # type: ignore[method-assign]
+    assert library.add(JPG, ident="cat").ident == "cat"
 
 
 def test_nothing_is_swept_while_another_process_is_at_work(tmp_path: Path) -> None:

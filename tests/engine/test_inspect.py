@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import pyvips
 from PIL import Image
 from tests.engine import pictures as p
 
@@ -153,3 +154,14 @@ def test_an_orientation_that_does_not_exist_is_upright(file: File) -> None:
     found = inspect(file(data), LIMITS)
     assert found.orientation not in range(2, 9)
     assert found.upright_size == (80, 120)
+
+
+def test_an_image_of_many_channels_is_refused(file: File) -> None:
+    image = pyvips.Image.black(20, 10, bands=7)
+    with pytest.raises(UnsupportedImage, match="7 channels"):
+        inspect(file(image.write_to_buffer(".tiff")), LIMITS)
+
+
+def test_a_gif_with_stray_zeros_between_its_blocks_is_taken(file: File) -> None:
+    data = p.encoded(p.quadrants(), "gif")
+    assert inspect(file(data[:-1] + b"\0\0" + data[-1:]), LIMITS).format == "gif"

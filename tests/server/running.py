@@ -165,6 +165,12 @@ def children(parent: int) -> list[int]:
     return sorted(found)
 
 
+def peak_mib(server: Server) -> float:
+    """The most memory that the server's main process ever had, MiB."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 # --- what lies in the folder ------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from tests.engine.pictures import corners_of, encoded, film, jpg, looks_like, no
 from tests.server.running import Server, children, error_of, get_raw, nothing_stored, running, stored_files
 from tests.waiting import until
 
+MIB = 1024 * 1024
 # What browsers send for an <img>.
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 FIREFOX = "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"
@@ -450,6 +451,21 @@ def test_healthz_and_readyz_answer(server: Server) -> None:
     for target in ("/healthz", "/readyz"):
         answer = server.get(target)
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_a_large_stored_variant_is_sent_from_its_file(server: Server) -> None:
+    ident = server.upload(encoded(noise(900, 700)))
+    made = server.get(f"/image/800x/{ident}.png?")
+    assert len(made.content) > MIB
+    until(lambda: len(server.get(f"/info/{ident}").json()["content"]["variants"]) == 1)
+    # Other texts for the same variant, so that memory has no answer.
+    again = server.get(f"/image/{ident}.png?width=800&fit=inside")
+    assert (again.status_code, again.content) == (200, made.content)
+    assert again.headers["etag"] == made.headers["etag"]
+    part = server.get(f"/image/{ident}.png?fit=inside&width=800", range="bytes=1000-1999")
+    assert (part.status_code, part.content) == (206, made.content[1000:2000])
+    same = server.get(f"/image/{ident}.png?fit=inside&width=800", if_none_match=made.headers["etag"])
+    assert same.status_code == 304
 
 
 def test_readyz_is_503_when_the_catalog_is_broken(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.engine.pictures import encoded, quadrants
-from tests.server.running import Server, clean_environment, running
+from tests.server.running import Server, clean_environment, nothing_stored, running
 
 KEY = "correct-horse-battery-staple"
 
@@ -68,6 +68,30 @@ def test_writes_need_a_key_and_reads_do_not(tmp_path: Path) -> None:
             gone = client.delete(f"/image/{ident}", headers={"Authorization": f"bearer {KEY}"})
             assert gone.status_code == 200
         assert KEY not in server.log.read_text()
+
+
+def test_pages_of_other_sites_cannot_write_to_a_server_without_keys(server: Server) -> None:
+    ident = server.upload(encoded(quadrants()))
+    form = {"image": ("a.png", encoded(quadrants()))}
+    writes = [("POST", "/upload"), ("POST", f"/image/{ident}.jpg"), ("DELETE", f"/image/{ident}")]
+    with server.client() as client, nothing_stored(server.data):
+        for method, path in writes:
+            for origin in ("https://elsewhere.example", "null", f"http://127.0.0.1:{server.port + 1}", ""):
+                refused = client.request(method, path, headers={"Origin": origin}, files=form)
+                assert (refused.status_code, refused.headers["lazypix-error"]) == (403, "forbidden"), (method, origin)
+    with server.client() as client:
+        assert client.post("/upload", headers={"Origin": server.url}, files=form).status_code == 201
+        seen = client.get(f"/image/20x/{ident}.png", headers={"Origin": "https://elsewhere.example"})
+        assert seen.status_code == 200
+        assert client.delete(f"/image/{ident}").status_code == 200
+
+
+def test_pages_of_other_sites_may_write_with_a_key(tmp_path: Path) -> None:
+    headers = {"Origin": "https://elsewhere.example", "Authorization": f"Bearer {KEY}"}
+    with running(tmp_path / "data", api_keys=KEY) as server, server.client() as client:
+        taken = client.post("/upload", headers=headers, files={"image": encoded(quadrants())})
+        assert taken.status_code == 201
+        assert taken.headers["access-control-allow-origin"] == "*"
 
 
 def test_answers_cannot_run_as_pages_of_this_origin(server: Server) -> None:

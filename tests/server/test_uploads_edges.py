@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 from PIL import Image
 from tests.engine.pictures import encoded, noise, quadrants
-from tests.server.running import Server, nothing_stored, read_answer, rows, running, stored_files
+from tests.server.running import Server, nothing_stored, peak_mib, read_answer, rows, running, stored_files
 from tests.waiting import until
 
 MIB = 1024 * 1024
@@ -98,7 +99,39 @@ def test_a_small_field_that_never_ends_is_not_kept_in_memory(tmp_path: Path) -> 
         assert peak_mib(server) - before < GROWTH_MIB
 
 
-def peak_mib(server: Server) -> float:
-    """The most memory that the server's main process ever had."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+def test_a_form_that_never_ends_is_refused(tmp_path: Path) -> None:
+    """However little of it is kept: here nothing at all."""
+    with running(tmp_path / "data", max_bytes=str(MIB)) as server, nothing_stored(server.data):
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        with connection:
+            head = b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            part = b'--b\r\nContent-Disposition: form-data; name="x%d"\r\n\r\n\r\n'
+            chunk = b"".join(part % number for number in range(1000))
+            with suppress(OSError):  # the server may close while we send
+                for _ in range(4000):
+                    connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            assert read_answer(connection).status in (400, 413)
+
+
+@pytest.mark.parametrize("boundary", [b"", b"x" * 5000, b'"'])
+def test_a_boundary_that_is_none_is_refused(server: Server, boundary: bytes) -> None:
+    kind = b"multipart/form-data; boundary=" + boundary
+    with server.client() as client, nothing_stored(server.data):
+        answer = client.post("/upload", content=b"--x\r\n", headers=[(b"content-type", kind)])
+    assert answer.status_code == 400, answer.text
+    assert answer.headers["lazypix-error"] == "bad_upload"
+
+
+def test_metadata_is_kept_with_the_image(server: Server) -> None:
+    ident = server.upload(PNG, metadata='{"photographer": "Ansel", "year": 1941}')
+    assert server.get(f"/info/{ident}").json()["content"]["metadata"] == {"photographer": "Ansel", "year": 1941}
+    assert server.get(f"/info/{server.upload(PNG)}").json()["content"]["metadata"] == {}
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "{", '{"a": NaN}', "{'a': 1}", "[" * 60_000])
+def test_metadata_that_is_no_json_object_is_refused(server: Server, text: str) -> None:
+    with server.client() as client, nothing_stored(server.data):
+        answer = client.post("/upload", files={"image": PNG}, data={"metadata": text})
+    assert answer.status_code == 400, answer.text
+    assert "a JSON object" in answer.json()["content"]

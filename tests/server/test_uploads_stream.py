@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.engine.pictures import encoded, jpg, noise, quadrants
-from tests.server.running import Server, nothing_stored, running
+from tests.server.running import Server, nothing_stored, peak_mib, read_answer, running
 from tests.waiting import until
 
 MIB = 1024 * 1024
-
-
-def peak_mib(server: Server) -> float:
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found
-    return int(found[1]) / 1024
 
 
 @pytest.mark.parametrize("kind", ["file", "field", "urlencoded"])
@@ -75,6 +68,42 @@ def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
         begin_upload(server, b"\x89PNG", announced=1000) as connection,
     ):
         assert b" 408 " in connection.recv(4096).split(b"\r\n")[0]
+
+
+def test_an_upload_that_trickles_is_given_up(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "data", upload_idle_s="5", upload_deadline_s="1") as server,
+        nothing_stored(server.data),
+        begin_upload(server, b"\x89PNG", announced=100_000) as connection,
+    ):
+        gone = threading.Event()
+
+        def trickle() -> None:
+            with suppress(OSError):
+                while not gone.wait(0.1):
+                    connection.sendall(b"x")
+
+        trickling = threading.Thread(target=trickle)
+        trickling.start()
+        answer = read_answer(connection)
+        gone.set()
+        trickling.join(30)
+        assert answer.status == 408
+        assert b"within 1 seconds" in answer.body
+
+
+def test_when_all_places_are_taken_for_long_it_is_busy(tmp_path: Path) -> None:
+    picture = jpg(quadrants())
+    with running(tmp_path / "data", uploads="1", request_deadline_s="0.5") as server:
+        with begin_upload(server, b"\x89PNG", announced=1000):
+            until(lambda: any((server.data / "incoming").iterdir()))
+            with server.client() as client:
+                busy = client.post("/upload", files={"image": picture})
+                assert busy.status_code == 503
+                assert int(busy.headers["retry-after"]) > 0
+                assert client.get("/readyz").status_code == 200
+        until(lambda: not any((server.data / "incoming").iterdir()))
+        server.upload(picture)
 
 
 def test_more_uploads_than_places_wait_and_all_finish(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -21,22 +20,21 @@ from lazypix.delivery import Delivery
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
-from lazypix.errors import BadRequest, BadUpload, Busy, Forbidden, LazypixError, Unauthorized
+from lazypix.errors import BadRequest, BadUpload, Busy, Forbidden, Unauthorized
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
 from lazypix.library import Library
 from lazypix.plan import check_size
+from lazypix.server.ahead import Ahead
 from lazypix.server.forms import Form, receive_form
 from lazypix.server.send import AnswerResponse
 from lazypix.settings import Settings
 
-log = logging.getLogger("lazypix.server")
 T = TypeVar("T")
 _Handler = Callable[[Request], Awaitable[Answer]]
 _Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
 
 # No replica can be configured yet; a client that asked to be called when syncing is done is told so.
-_MOST_AHEAD = 10_000
 _NOTICE = (b"lazypix-notice", b"callback not called: no replica is configured")
 
 
@@ -145,8 +143,8 @@ class Api:
             accepted = ", ".join(READABLE)
             raise BadUpload(f"The form has no field 'image'; accepted: a file, base64 or a data: URL ({accepted})")
         image, ident = form.image, form.fields.get("ident", "").strip() or None
-        # Shielded: when the client goes away now, the image is either stored whole or not at all.
         metadata = _metadata(form.fields.get("metadata", ""))
+        # Shielded: when the client goes away now, the image is either stored whole or not at all.
         add = partial(self._library.add_incoming, image, ident=ident, filename=form.filename, metadata=metadata)
         return await _finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
@@ -216,12 +214,16 @@ def _metadata(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        metadata = json.loads(text)
-    except ValueError:
+        metadata = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise BadRequest(f"metadata={text[:64]!r} is not accepted; accepted: a JSON object")
     return metadata
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
@@ -253,36 +255,3 @@ async def _finish_first(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-class Ahead:
-    """Makes sizes that nobody waits for, one after the other, so that they never stand in the way of requests.
-
-    What does not fit into the queue, or is left in it at the end, is made when it is asked for.
-    """
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="lazypix-ahead")
-        self._waiting = 0
-
-    def make(self, image: Image, sizes: list[Size]) -> None:
-        """Queue sizes of an image. Called on the event loop."""
-        for size in sizes:
-            if self._waiting >= _MOST_AHEAD:
-                log.info("%s of %s is not made ahead: the queue is full", size.transform.text, image.ident)
-                return
-            self._waiting += 1
-            self._worker.submit(self._make, image, size)
-
-    def close(self) -> None:
-        """Finish the size that is being made, and forget the others."""
-        self._worker.shutdown(wait=True, cancel_futures=True)
-
-    def _make(self, image: Image, size: Size) -> None:
-        try:
-            self._library.variant(image.ident, size.transform)
-        except LazypixError as error:
-            log.info("%s of %s was not made ahead: %s", size.transform.text, image.ident, error)
-        finally:
-            self._waiting -= 1
