@@ -41,6 +41,8 @@ from lazypix.transform import Transform
 READ_WHOLE_BYTES = 1024 * 1024
 """What is stored is read whole up to this size, and sent as bytes; what is larger is sent from its file."""
 
+_BOOKKEEPING_BYTES = 1500  # what an answer takes in memory besides its body: headers, key, entry
+
 _VARY: Headers = ((b"vary", b"accept"),)
 _HIT: Headers = ((b"server-timing", b"cache;desc=hit"),)
 
@@ -85,6 +87,9 @@ class Delivery:
         self._common: Headers = ((b"cache-control", control.encode()), *SAFE)
         # Under (path, query), or (path, query, formats the client takes) when the answer depends on `Accept`.
         self._cache: MemoryCache[_Hit] = MemoryCache(max_bytes=cache_bytes, ttl_s=cache_ttl_s)
+        # Clients that revalidate must not need the image itself in memory: ident and answer under (path, query,
+        # formats the client takes, If-None-Match).
+        self._unchanged: MemoryCache[tuple[str, Answer]] = MemoryCache(max_bytes=cache_bytes // 16, ttl_s=cache_ttl_s)
 
     def cached(self, request: Request) -> Answer | None:
         """Answer from memory, or return None. Never blocks."""
@@ -92,7 +97,8 @@ class Delivery:
         if hit is None:
             hit = self._cache.get((request.path, request.query, ranked_formats(request.accept)))
             if hit is None:
-                return None
+                known = self._unchanged.get(_condition(request))
+                return known[1] if known is not None else None
         return hit.plain if request.is_plain else respond(hit.whole, request)
 
     def begin(self, request: Request) -> Answer | Making:
@@ -109,8 +115,8 @@ class Delivery:
         if negotiated:
             headers = (*headers, *_VARY)
             wanted = _decided(wanted, choose_format(ranked_formats(request.accept), image, wanted.transform))
-        if (known := self._unchanged(request, wanted, headers)) is not None:
-            return known  # nothing was read from the store, and nothing is made
+        if (unchanged := self._not_modified(request, wanted, headers)) is not None:
+            return unchanged  # nothing was read from the store, and nothing is made
         if wanted.transform.is_identity:
             original = self._original(request, image, wanted, headers, negotiated=negotiated)
             if original is not None:
@@ -128,12 +134,17 @@ class Delivery:
     def forget(self, ident: str) -> None:
         """Drop the answers of a deleted image from this process' memory."""
         self._cache.delete_where(lambda hit: hit.whole.ident == ident)
+        self._unchanged.delete_where(lambda known: known[0] == ident)
 
-    def _unchanged(self, request: Request, wanted: Wanted, headers: Headers) -> Answer | None:
+    def _not_modified(self, request: Request, wanted: Wanted, headers: Headers) -> Answer | None:
         if request.if_none_match is None:
             return None
         tag = etag(wanted)
-        return not_modified(tag, None, headers) if precondition(request, tag, None) == 304 else None
+        if precondition(request, tag, None) != 304:
+            return None
+        answer, condition = not_modified(tag, None, headers), _condition(request)
+        self._unchanged.set(condition, (wanted.ident, answer), len(repr(condition)) + _BOOKKEEPING_BYTES)
+        return answer
 
     def _original(
         self, request: Request, image: Image, wanted: Wanted, headers: Headers, *, negotiated: bool
@@ -201,10 +212,17 @@ class Delivery:
             target: tuple[object, ...] = (request.path, request.query)
             key = (*target, ranked_formats(request.accept)) if negotiated else target
             plain = respond(hit, Request(method="GET", path=request.path))
-            size = len(whole.body) + len(request.path) + len(request.query) + 1500  # headers and bookkeeping
+            size = len(whole.body) + len(request.path) + len(request.query) + _BOOKKEEPING_BYTES
             self._cache.set(key, _Hit(whole=hit, plain=plain), size)
         answer = respond(whole, request)
         return Answer(status=answer.status, headers=(*answer.headers, (b"server-timing", timing)), body=answer.body)
+
+
+def _condition(request: Request) -> tuple[object, ...] | None:
+    """Return what decides whether a client's copy is still good."""
+    if request.if_none_match is None:
+        return None
+    return request.path, request.query, ranked_formats(request.accept), request.if_none_match, request.if_match
 
 
 def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform) -> str:

@@ -119,6 +119,36 @@ def test_if_none_match_is_answered_before_any_work(library: Library) -> None:
     assert [blob.key for blob in library.store.list()] == ["pic/origin.jpg"]
 
 
+def test_a_client_that_revalidates_is_answered_from_memory(library: Library) -> None:
+    fresh = Delivery(library)  # as after the answers became too old: the image itself is not in memory
+    tag = header(fresh.answer(get("/image/60x/pic.jpg")), "etag")
+    fresh = Delivery(library)
+    again = get("/image/60x/pic.jpg", if_none_match=tag)
+    assert fresh.cached(again) is None
+    assert fresh.answer(again).status == 304
+    known = fresh.cached(again)
+    assert known is not None
+    assert known == fresh.answer(again)
+    for other in (
+        replace(again, if_none_match='"other"'),
+        replace(again, if_none_match=None),
+        replace(again, if_match='"other"'),
+        replace(again, query="dpr=2"),
+        replace(again, path="/image/61x/pic.jpg"),
+    ):
+        assert fresh.cached(other) is None, other
+    fresh.forget("pic")
+    assert fresh.cached(again) is None
+
+
+def test_a_negotiated_not_modified_is_for_clients_that_take_the_same(library: Library) -> None:
+    fresh = Delivery(library)
+    tag = header(fresh.answer(get("/image/60x/pic.auto", accept=CHROME)), "etag")
+    fresh = Delivery(library)
+    assert fresh.answer(get("/image/60x/pic.auto", accept=CHROME, if_none_match=tag)).status == 304
+    assert fresh.answer(get("/image/60x/pic.auto", accept=OLD, if_none_match=tag)).status == 200
+
+
 def test_answers_that_depend_on_accept_are_kept_apart(library: Library) -> None:
     library.add(jpg(quadrants()), ident="pic")
     delivery = Delivery(library)

@@ -297,7 +297,7 @@ TRICKS = (
     "/image/10x10/../x.jpg", "/image/10x10/..%2fx.jpg", "/image/x%00.jpg", "/image/x.jpg%00", "/image/a%2Fb.jpg",
     "/image/%2Fetc%2Fpasswd", "/image/.jpg", "/image/..jpg", "/image/", "/image//x.jpg", "/image/.tmp",
     "/image/10x10/.tmp/x.jpg", "/image/%0d%0aSet-Cookie:a=b.jpg", "/image/" + "a" * 129 + ".jpg",
-    "/image/" + "a" * 40_000, "/image/a/b/c/d/e.jpg", "/image/x.j%00pg", "/image/%F0%9F%90%88.jpg", "/image/ .jpg",
+    "/image/" + "a" * 20_000, "/image/a/b/c/d/e.jpg", "/image/x.j%00pg", "/image/%F0%9F%90%88.jpg", "/image/ .jpg",
     "/image/%252e%252e.jpg", "/image/~root.jpg", "/image/$x.jpg", "/image/x;y.jpg", "/image/x.jpg/",
     "/info/..%2f..", "/info/%00", "/info/" + "a" * 129,
 )  # fmt: skip

@@ -63,15 +63,18 @@ class _Front:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        method = scope["method"]
-        if method in ("GET", "HEAD") and scope["path"].startswith(MOUNT):
+        if _is_for_image(scope):
             request = request_of(scope)
             answer = self._delivery.cached(request) or await self._images.answer(request)
             await send_answer(answer, send)
-        elif method == "OPTIONS":
+        elif scope["method"] == "OPTIONS":
             await send_answer(self._preflight, send)
         else:
             await self._others(scope, receive, send)
+
+    def at_once(self, scope: Scope) -> Answer | None:
+        """Return the answer to a request for an image if it lies in memory; see `server.protocol`."""
+        return self._delivery.cached(request_of(scope)) if _is_for_image(scope) else None
 
     async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -94,6 +97,10 @@ class _Front:
             self._images.close()
             await asyncio.to_thread(api.close)
             await asyncio.to_thread(library.close)
+
+
+def _is_for_image(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(MOUNT)
 
 
 class _Images:

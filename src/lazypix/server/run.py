@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from lazypix.engine.renderers import bound_allocator, follow_parent
 from lazypix.errors import SettingsError
 from lazypix.server.app import create
+from lazypix.server.protocol import ImageProtocol
 from lazypix.settings import Settings
 
 _BACKLOG = 1024
@@ -35,7 +36,7 @@ def serve(settings: Settings) -> None:
         factory=True,
         host=settings.host,
         port=settings.port,
-        http="httptools",  # reads the raw "<" of ImageServer's addresses, which stricter parsers refuse
+        http=ImageProtocol,  # httptools reads the raw "<" of ImageServer's addresses; stricter parsers refuse it
         loop="uvloop",
         ws="none",
         lifespan="on",
