@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lazypix import lease
 from lazypix.errors import Busy
 from lazypix.lease import Flight, FolderInUse, KeyLocks, SingleFlight
 
@@ -264,6 +265,25 @@ def test_threads_exclude_each_other_too(tmp_path: Path) -> None:
         for ended in [pool.submit(work) for _ in range(4)]:
             ended.result(WAIT_S)
     assert most == 1
+
+
+def test_no_file_is_left_for_each_key(tmp_path: Path) -> None:
+    locks = KeyLocks(tmp_path)
+    if sys.platform == "linux":
+        for number in range(100):
+            assert _holds(locks, f"key {number}")
+        assert [path.stat().st_size for path in tmp_path.iterdir()] == [0]
+
+
+def test_where_bytes_cannot_be_locked_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.setattr(lease, "_SET_BYTE_LOCK", 0)
+    locks = KeyLocks(tmp_path)
+    with locks.hold("key", patience_s=0) as got:
+        assert got
+        assert not _holds(locks, "key")
+    assert _holds(locks, "key")
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_without_a_place_for_locks_the_work_goes_on(tmp_path: Path) -> None:

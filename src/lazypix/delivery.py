@@ -11,14 +11,14 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from lazypix.cache import MemoryCache
 from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.native import MOUNT
 from lazypix.dialects.ordered import DIALECTS, parse
-from lazypix.errors import LazypixError, NotFound
+from lazypix.errors import BlobMissing, LazypixError, NotFound
 from lazypix.formats import by_name
 from lazypix.http import (
     SAFE,
@@ -174,20 +174,28 @@ class Delivery:
             whole = self._representation(image, wanted, variant.body, variant.media_type, name, headers)
             return self._finished(request, whole, _timing(variant), negotiated=negotiated)
 
-        file = self._library.stored_file(image, wanted.transform)
-        if file is not None and file[1] > READ_WHOLE_BYTES:
-            return self._large_variant(request, image, wanted, headers, *file)
-        stored = self._library.stored(image, wanted.transform)
+        stored = self._stored(image, wanted)
+        if isinstance(stored, FileBody):
+            return self._large_variant(request, image, wanted, headers, stored)
         if stored is not None:
             return finish(stored)
         return Making(future=self._library.make(image, wanted.transform).delivered, finish=finish)
 
+    def _stored(self, image: Image, wanted: Wanted) -> Variant | FileBody | None:
+        """Return a stored variant, or its file when it is too large to be read whole."""
+        try:
+            file = self._library.stored_file(image, wanted.transform)
+        except BlobMissing:
+            return None
+        if file is not None and file[1] > READ_WHOLE_BYTES:
+            return FileBody(path=file[0], start=0, length=file[1])
+        return self._library.stored(image, wanted.transform)
+
     def _large_variant(
-        self, request: Request, image: Image, wanted: Wanted, headers: Headers, path: Path, size: int
+        self, request: Request, image: Image, wanted: Wanted, headers: Headers, body: FileBody
     ) -> Answer:
         found = by_name(wanted.transform.format or "")
         name = filename(image, wanted.transform.stem, found.extension)
-        body = FileBody(path=path, start=0, length=size)
         whole = self._representation(image, wanted, body, found.mime, name, headers)
         return self._finished(request, whole, b"store;desc=hit", negotiated=False)
 

@@ -9,10 +9,12 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from lazypix.errors import StoreFailed, StoreFull, TooLarge
 
 _SUFFIX = ".part"
+_COPY_BYTES = 1024 * 1024
 
 
 class Incoming:
@@ -50,6 +52,17 @@ class Incoming:
         self._hash.update(data)
         self.size += len(data)
 
+    def copy(self, source: bytes | str | Path | BinaryIO) -> None:
+        """Append bytes, the content of the file at a path, or a binary file that is read to its end; as `write`."""
+        if isinstance(source, bytes):
+            self.write(source)
+        elif isinstance(source, str | Path):
+            with Path(source).open("rb") as file:
+                self.copy(file)
+        else:
+            while data := source.read(_COPY_BYTES):
+                self.write(data)
+
     def finish(self) -> None:
         """Hand everything written to the operating system; the file is complete."""
         try:
@@ -63,6 +76,10 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the file, if it was not moved away."""
         with suppress(OSError):
             self._file.close()
         with suppress(FileNotFoundError):

@@ -7,6 +7,8 @@ import hashlib
 import logging
 import os
 import random
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ log = logging.getLogger("lazypix")
 T = TypeVar("T")
 
 _STRIPES = 4096
+_SET_BYTE_LOCK: int = getattr(fcntl, "F_OFD_SETLK", 0) if sys.maxsize > 2**32 else 0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.002, 0.05
 
 
@@ -103,9 +106,10 @@ class SingleFlight(Generic[T]):
 class KeyLocks:
     """Locks by key between all processes of one machine that use the same folder.
 
-    The kernel releases the lock of a process that dies, so there is nothing to expire or to clean up. Keys are
-    spread over `_STRIPES` lock files; two keys on one file only wait for each other. A holder must not take a
-    second lock.
+    The kernel releases the lock of a process that dies, so there is nothing to expire or to clean up.
+
+    On Linux a key is one byte of a file, far beyond its end. Elsewhere keys are spread over `_STRIPES` lock files;
+    two keys on one file only wait for each other, and a holder must not take a second lock.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -115,20 +119,18 @@ class KeyLocks:
     @contextmanager
     def hold(self, key: str, *, patience_s: float) -> Iterator[bool]:
         """Hold the lock of `key`; give True, or False when it was not to be had for `patience_s` seconds."""
+        number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
+        name = "keys" if _SET_BYTE_LOCK else f"{number % _STRIPES:03x}"
         try:
-            descriptor = os.open(self._path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(f"{self._folder}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:  # going without the lock costs a second render at most
             log.warning("working without a lock (%s)", error.strerror)
             yield False
             return
         try:
-            yield _wait_for(descriptor, patience_s)
+            yield _wait_for(lambda: _try_byte(descriptor, number), patience_s)
         finally:
             os.close(descriptor)  # releases the lock
-
-    def _path(self, key: str) -> Path:
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        return self._folder / f"{int.from_bytes(digest, 'big') % _STRIPES:03x}"
 
 
 class FolderInUse:
@@ -152,14 +154,26 @@ class FolderInUse:
         os.close(self._descriptor)
 
 
-def _wait_for(descriptor: int, patience_s: float) -> bool:
+def _wait_for(take: Callable[[], bool], patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     wait_s = _FIRST_WAIT_S
-    while not _try_lock(descriptor, fcntl.LOCK_EX):
+    while not take():
         if time.monotonic() >= deadline:
             return False
         time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+    return True
+
+
+def _try_byte(descriptor: int, position: int) -> bool:
+    """Try to lock one byte for this open file. Source: Linux, fcntl_locking(2), "Open file description locks"."""
+    if not _SET_BYTE_LOCK:
+        return _try_lock(descriptor, fcntl.LOCK_EX)
+    lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, position, 1, 0)  # struct flock
+    try:
+        fcntl.fcntl(descriptor, _SET_BYTE_LOCK, lock)
+    except (BlockingIOError, PermissionError):
+        return False
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mimetypes
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 
 from lazypix.cache import MemoryCache
 from lazypix.catalog import Catalog, Image, StoredVariant
+from lazypix.catalog.recorder import VariantRecorder
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
 from lazypix.errors import (
@@ -25,29 +25,25 @@ from lazypix.errors import (
     BlobMissing,
     IdentTaken,
     LazypixError,
-    Quarantined,
     RendererLost,
     StoreFailed,
     StoreFull,
-    UnsupportedImage,
 )
+from lazypix.filenames import base_name, check_extension
 from lazypix.formats import by_name
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident, new_ident
 from lazypix.lease import Flight, FolderInUse, KeyLocks, SingleFlight
 from lazypix.plan import Limits, Plan, make_plan
+from lazypix.quarantine import Quarantine
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore
 from lazypix.transform import Transform
 
 log = logging.getLogger("lazypix")
 
-STRIKES = 2
-"""How many renderers an image may cost before it is quarantined."""
-_COPY_BYTES = 1024 * 1024
 _KNOWN_IMAGES = 20_000
 _FACTS_TTL_S = 5.0
-_LOST_TTL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +95,8 @@ class Library:
         self._makers = ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 2, thread_name_prefix="lazypix-make")
         self._flights: SingleFlight[Variant] = SingleFlight(self._makers, max_keys=queue)
         self._facts: MemoryCache[Image] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=_FACTS_TTL_S)
-        # Variants that a renderer was lost to a moment ago; asked for again, they would cost the next one.
-        self._lost: MemoryCache[RendererLost] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=_LOST_TTL_S)
+        self._recorder = VariantRecorder(catalog, self._remove_blobs)
+        self._quarantine = Quarantine(catalog, engine, self.limits)
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all)
 
@@ -123,6 +119,7 @@ class Library:
         """Finish what is being made, then close all parts."""
         self._makers.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
+        self._recorder.close()
         self.catalog.close()
         self._in_use.leave()
 
@@ -159,7 +156,7 @@ class Library:
         if isinstance(source, str | Path) and filename is None:
             filename = PurePath(source).name
         with self.incoming.new() as incoming:
-            _copy(source, incoming)
+            incoming.copy(source)
             return self.add_incoming(incoming, ident=ident, filename=filename, metadata=metadata)
 
     def add_incoming(
@@ -175,9 +172,9 @@ class Library:
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
-        filename = _base_name(filename)
+        filename = base_name(filename)
         probe = self.engine.inspect(str(incoming.path), self.limits).result()
-        _check_filename(filename, probe.format)
+        check_extension(filename, probe.format)
         image = Image(
             ident=ident,
             sha256=incoming.sha256,
@@ -286,12 +283,14 @@ class Library:
         return Variant(image=image, transform=transform, body=body)
 
     def stored_file(self, image: Image, transform: Transform) -> tuple[Path, int] | None:
-        """Return the file that holds a stored variant, and its size in bytes; None without either."""
-        path = self.store.local_path(self._variant_key(image, transform))
-        try:
-            return (path, path.stat().st_size) if path is not None else None
-        except OSError:
-            return None
+        """Return the file of a stored variant, and its size in bytes; None when the store has no files.
+
+        Raises:
+            BlobMissing: the variant is not stored.
+        """
+        key = self._variant_key(image, transform)
+        path = self.store.local_path(key)
+        return (path, self.store.head(key).size) if path is not None else None
 
     def variants(self, ident: str) -> Sequence[StoredVariant]:
         """Return the variants of an image that are stored.
@@ -299,7 +298,9 @@ class Library:
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        return self.catalog.variants(self.get(ident).ident)
+        image = self.get(ident)
+        self._recorder.flush()
+        return self.catalog.variants(image.ident)
 
     def make(self, image: Image, transform: Transform) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
@@ -307,15 +308,9 @@ class Library:
         Raises:
             BadTransform, Quarantined, Busy: as `variant`.
         """
-        if image.strikes >= STRIKES:
-            raise Quarantined(
-                f"The image {image.ident} cost {image.strikes} renderers their lives; it is not rendered"
-            )
         plan = make_plan(transform, image.probe, self.limits)  # refuse before queueing
         key = self._variant_key(image, transform)
-        lost = self._lost.get(key)
-        if lost is not None:
-            raise lost
+        self._quarantine.check(image, key)
 
         def work(deliver: Callable[[Variant], None]) -> None:
             timer = _Timer()
@@ -387,42 +382,33 @@ class Library:
         self.catalog.end_delete(ident)
 
     def _rendered(self, image: Image, plan: Plan, key: str) -> bytes:
-        """Render; when a renderer is lost to it, find out whether the image or the transform is to blame."""
         with self._looking_again(image), self._original_file(image) as path:
             try:
                 return self.engine.render(str(path), plan).result()
             except RendererLost as lost:
-                self._lost.set(key, lost, 1)
+                self._quarantine.remember(key, lost)
                 with suppress(RuntimeError):  # closing
-                    self._makers.submit(self._test, image)
+                    self._makers.submit(self._quarantine.test, image, self._original_file, self._facts.delete)
                 raise
-
-    def _test(self, image: Image) -> None:
-        """Give an image a strike if even the smallest variant of it costs a renderer.
-
-        Whoever asks for a huge variant, or asks while the machine is busy, must not have a good image quarantined.
-        """
-        smallest = make_plan(Transform(width=16, height=16, format="jpg"), image.probe, self.limits)
-        try:
-            with self._original_file(image) as path:
-                self.engine.render(str(path), smallest).result()
-        except RendererLost:
-            self.catalog.strike(image.ident)
-            self._facts.delete(image.ident)
-        except LazypixError as error:
-            log.warning("%s could not be tested after a renderer was lost to it: %s", image.ident, error)
 
     def _keep(self, image: Image, transform: Transform, key: str, body: bytes) -> None:
         """Store a variant that was made. It can be made again, so a store in trouble does not fail the request."""
         try:
             self.store.put(key, body, durable=False)
-            stored = StoredVariant(
-                stem=transform.stem, format=transform.format or "", size=len(body), created=datetime.now(UTC)
-            )
-            if not self.catalog.add_variant(image.ident, stored):
-                self.store.delete_prefix(self.keys.folder(image.ident))  # deleted while it was being made
         except (StoreFailed, StoreFull) as error:
             log.warning("variant %s was made but not stored: %s", key, error)
+            return
+        stored = StoredVariant(
+            stem=transform.stem, format=transform.format or "", size=len(body), created=datetime.now(UTC)
+        )
+        self._recorder.add(image.ident, stored)
+
+    def _remove_blobs(self, ident: str) -> None:
+        """Remove the blobs of an image that was deleted while a variant of it was made."""
+        try:
+            self.store.delete_prefix(self.keys.folder(ident))
+        except StoreFailed as error:
+            log.warning("variants of %s, which is deleted, are still there: %s", ident, error)
 
     @contextmanager
     def _looking_again(self, image: Image) -> Iterator[None]:
@@ -471,33 +457,3 @@ class _Timer:
         now = time.perf_counter()
         self.laps.append((name, (now - self._last) * 1000))
         self._last = now
-
-
-def _copy(source: bytes | str | Path | BinaryIO, to: Incoming) -> None:
-    if isinstance(source, bytes):
-        to.write(source)
-    elif isinstance(source, str | Path):
-        with Path(source).open("rb") as file:
-            _copy(file, to)
-    else:
-        while data := source.read(_COPY_BYTES):
-            to.write(data)
-
-
-def _base_name(filename: str | None) -> str | None:
-    """Return the last part of a name as a client sent it, at most 255 characters, all of them Unicode."""
-    name = PurePath((filename or "").replace("\\", "/")).name[-255:]
-    return name.encode("utf-8", errors="replace").decode() or None
-
-
-def _check_filename(filename: str | None, name: str) -> None:
-    """Refuse a name whose extension says another type than the bytes are; an extension that says nothing is fine."""
-    found = by_name(name)
-    extension = PurePath(filename or "").suffix[1:].lower()
-    claimed = mimetypes.types_map.get(f".{extension}")
-    with suppress(KeyError):
-        claimed = claimed or by_name(extension).mime
-    if not extension or claimed is None or extension in found.extensions or claimed == found.mime:
-        return
-    accepted = ", ".join(f".{e}" for e in found.extensions)
-    raise UnsupportedImage(f"The file is named .{extension} but is a {name} image; accepted for it: {accepted}")

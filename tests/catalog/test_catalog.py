@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,8 +17,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
+from tests.waiting import until
 
 from lazypix.catalog import Catalog, Image, StoredVariant
+from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.schema import HEAD, MIGRATIONS
 from lazypix.catalog.tables import metadata
 from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
@@ -61,11 +63,9 @@ def test_an_image_exists_from_its_publication_on(catalog: Catalog) -> None:
     with pytest.raises(UnknownImage, match="no image cat"):
         catalog.get("cat")
     assert catalog.page() == []
-    assert catalog.count() == 0
     catalog.publish("cat")
     assert catalog.get("cat") == _image()
     assert catalog.page() == [_image()]
-    assert catalog.count() == 1
 
 
 def test_what_is_known_is_upright(catalog: Catalog) -> None:
@@ -113,7 +113,7 @@ def test_only_a_claim_is_published(catalog: Catalog) -> None:
 
 def test_a_deleted_image_is_gone_and_its_ident_stays_taken(catalog: Catalog) -> None:
     _ready(catalog, "cat")
-    catalog.add_variant("cat", _variant())
+    catalog.add_variants([("cat", _variant())])
     assert catalog.begin_delete("cat") == _image()
     for gone in (catalog.get, catalog.begin_delete):
         with pytest.raises(UnknownImage):
@@ -206,15 +206,22 @@ def test_strikes_from_many_threads_are_all_counted(catalog: Catalog) -> None:
 
 def test_variants_are_recorded_once(catalog: Catalog) -> None:
     _ready(catalog, "cat")
-    assert catalog.add_variant("cat", _variant("200x100", "webp"))
-    assert catalog.add_variant("cat", _variant("200x100", "webp"))
-    assert catalog.add_variant("cat", _variant("200x100", "jpg"))
-    assert catalog.add_variant("cat", _variant("100x", "png"))
+    _ready(catalog, "dog")
+    rows = [
+        ("cat", _variant("200x100", "webp")),
+        ("cat", _variant("200x100", "jpg")),
+        ("dog", _variant("100x", "png")),
+    ]
+    assert catalog.add_variants(rows) == set()
+    later = replace(_variant("200x100", "jpg"), created=datetime(2040, 1, 1, tzinfo=UTC))
+    new = ("cat", _variant("100x", "png"))
+    assert catalog.add_variants([("cat", later), new, new]) == set()
     assert catalog.variants("cat") == [
         _variant("100x", "png"),
         _variant("200x100", "jpg"),
         _variant("200x100", "webp"),
     ]
+    assert catalog.variants("dog") == [_variant("100x", "png")]
     assert catalog.variants("nobody") == []
     assert _variant().facts()["name"] == "200x100.webp"
 
@@ -224,12 +231,70 @@ def test_a_variant_of_an_image_that_is_not_there_is_not_recorded(catalog: Catalo
     catalog.claim(_image())
     if deleted:
         catalog.publish("cat")
-        catalog.add_variant("cat", _variant())
+        catalog.add_variants([("cat", _variant())])
         catalog.begin_delete("cat")
-    assert not catalog.add_variant("cat", _variant())
-    assert not catalog.add_variant("cat", _variant("other"))
-    assert not catalog.add_variant("nobody", _variant())
+    _ready(catalog, "dog")
+    rows = [("cat", _variant()), ("dog", _variant()), ("cat", _variant("other")), ("nobody", _variant())]
+    assert catalog.add_variants(rows) == {"cat", "nobody"}
     assert catalog.variants("cat") == ([_variant()] if deleted else [])
+    assert catalog.variants("dog") == [_variant()]
+
+
+# --- recording variants ----------------------------------------------------------------------------------------
+
+
+def test_variants_are_recorded_a_moment_later_and_together(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    batches: list[int] = []
+    add = catalog.add_variants
+
+    def counted(rows: Sequence[tuple[str, StoredVariant]]) -> set[str]:
+        batches.append(len(rows))
+        return add(rows)
+
+    catalog.add_variants = counted  # type: ignore[method-assign]
+    recorder = VariantRecorder(catalog, pytest.fail, delay_s=0.2)
+    for width in range(1, 51):
+        recorder.add("cat", _variant(f"{width}x"))
+    assert catalog.variants("cat") == []
+    until(lambda: len(catalog.variants("cat")) == 50)
+    assert batches == [50]
+    recorder.add("cat", _variant("60x"))
+    until(lambda: len(catalog.variants("cat")) == 51)
+    recorder.close()
+    assert batches == [50, 1]
+
+
+def test_nothing_is_waited_for_when_all_is_to_be_recorded_now(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    recorder = VariantRecorder(catalog, pytest.fail, delay_s=3600)
+    recorder.add("cat", _variant("1x"))
+    recorder.flush()
+    assert len(catalog.variants("cat")) == 1
+    recorder.add("cat", _variant("2x"))
+    recorder.close()
+    assert len(catalog.variants("cat")) == 2
+
+
+def test_variants_of_images_that_are_gone_are_told(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    gone: list[str] = []
+    recorder = VariantRecorder(catalog, gone.append, delay_s=3600)
+    for ident in ("cat", "dog", "dog"):
+        recorder.add(ident, _variant())
+    recorder.close()
+    assert gone == ["dog"]
+
+
+def test_a_catalog_in_trouble_is_logged(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: object) -> set[str]:
+        raise StoreFailed("The catalog is not available")
+
+    catalog.add_variants = fail  # type: ignore[method-assign, assignment]
+    recorder = VariantRecorder(catalog, pytest.fail)
+    recorder.add("cat", _variant())
+    recorder.close()
+    assert "1 variants were stored but not recorded" in caplog.text
 
 
 # --- paging ----------------------------------------------------------------------------------------------------
@@ -279,7 +344,7 @@ def test_a_writer_waits_for_another(tmp_path: Path) -> None:
     try:
         won = _race(8, lambda n: _claim_many(catalogs[n % 2], n), StoreFailed)
         assert won == 8
-        assert catalogs[0].count() == 8 * 10
+        assert len(catalogs[0].page(limit=1000)) == 8 * 10
     finally:
         for catalog in catalogs:
             catalog.close()
@@ -328,7 +393,7 @@ from lazypix.catalog import Catalog
 sys.stdout.write("ready\\n"); sys.stdout.flush()
 sys.stdin.readline()
 catalog = Catalog.sqlite({str(tmp_path / "catalog.sqlite")!r})
-assert catalog.count() == 0
+assert catalog.page() == []
 catalog.close()
 """
     processes = [

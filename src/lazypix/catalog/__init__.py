@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,13 +13,14 @@ from typing import Any, Literal
 from sqlalchemy import (
     Connection,
     Engine,
+    Insert,
     Row,
+    bindparam,
     create_engine,
     delete,
     event,
-    func,
+    exists,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -189,9 +190,8 @@ class Catalog:
         Raises:
             UnknownImage: there is none of this ident.
         """
-        query = select(images).where(images.c.ident == ident, images.c.state == "ready")
         with self._reading() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_GET, {"ident": ident}).one_or_none()
         if row is None:
             raise UnknownImage(f"There is no image {ident}")
         return _image(row)
@@ -213,12 +213,6 @@ class Catalog:
             query = query.order_by(images.c.created_us.desc(), images.c.ident.desc()).limit(limit)
             return [_image(row) for row in connection.execute(query)]
 
-    def count(self) -> int:
-        """Return how many images are ready."""
-        with self._reading() as connection:
-            found = connection.execute(select(func.count()).select_from(images).where(images.c.state == "ready"))
-            return int(found.scalar_one())
-
     def begin_delete(self, ident: str) -> Image:
         """Hide a ready image for good; its blobs can then be removed.
 
@@ -236,21 +230,26 @@ class Catalog:
             self._move(connection, ident, "deleting", "deleted")
             connection.execute(delete(variants).where(variants.c.ident == ident))
 
-    def add_variant(self, ident: str, variant: StoredVariant) -> bool:
-        """Record a stored variant; return False (and record nothing) when the image is not ready any more."""
-        row = (ident, variant.stem, variant.format, variant.size, _microseconds(variant.created))
-        ready = select(*(literal(value) for value in row))
-        ready = ready.where(images.c.ident == ident, images.c.state == "ready")
-        try:
-            with self._writing() as connection:
-                return connection.execute(insert(variants).from_select(list(variants.c), ready)).rowcount == 1
-        except _Conflict:  # recorded before: the same key always holds the same bytes
-            return self._is_ready(ident)
+    def add_variants(self, rows: Sequence[tuple[str, StoredVariant]]) -> set[str]:
+        """Record stored variants: pairs of ident and variant; one that is recorded already stays as it is.
 
-    def _is_ready(self, ident: str) -> bool:
-        with self._reading() as connection:
-            query = select(images.c.ident).where(images.c.ident == ident, images.c.state == "ready")
-            return connection.execute(query).one_or_none() is not None
+        Return the idents of images that are not ready (any more); nothing is recorded for them.
+        """
+        values = [
+            {
+                "v_ident": ident,
+                "v_stem": variant.stem,
+                "v_format": variant.format,
+                "v_size": variant.size,
+                "v_created_us": _microseconds(variant.created),
+            }
+            for ident, variant in rows
+        ]
+        idents = {ident for ident, _ in rows}
+        with self._writing() as connection:
+            connection.execute(_ADD_VARIANT, values)
+            ready = select(images.c.ident).where(images.c.ident.in_(idents), images.c.state == "ready")
+            return idents - set(connection.execute(ready).scalars())
 
     def variants(self, ident: str) -> list[StoredVariant]:
         """Return the recorded variants of an image, by name."""
@@ -289,6 +288,19 @@ class Catalog:
     def _writing(self) -> Iterator[Connection]:
         with _translated(), self._writer.begin() as connection:
             yield connection
+
+
+def _add_variant() -> Insert:
+    """Return the statement that adds a row if the image is ready and there is no such row yet."""
+    new = [bindparam(f"v_{column.name}", type_=column.type) for column in variants.c]
+    same = exists().where(*(column == value for column, value in zip(variants.primary_key, new, strict=False)))
+    found = select(*new).where(images.c.ident == new[0], images.c.state == "ready", ~same)
+    return insert(variants).from_select(list(variants.c), found)
+
+
+# Statements of the way of a request; made once, because making one costs as much as carrying it out.
+_GET = select(images).where(images.c.ident == bindparam("ident"), images.c.state == "ready")
+_ADD_VARIANT = _add_variant()
 
 
 class _Conflict(Exception):

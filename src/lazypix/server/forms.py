@@ -180,7 +180,7 @@ class _Receiver:
 
     def discard(self) -> None:
         for incoming in self._opened:
-            incoming.__exit__(None, None, None)
+            incoming.discard()
 
     # --- what the parsers call -----------------------------------------------------------------------------------
 

@@ -118,12 +118,13 @@ class LocalStore:
         with _Translated("write", key):
             try:
                 _write_durably(finished, source)
-                _retried_when_folder_vanishes(folder, lambda: into_place(finished))
+                _made_where_folder_is_missing(folder, lambda: into_place(finished))
                 if flush_folder:
                     _flush_folder(folder)
-            finally:
+            except BaseException:
                 with suppress(FileNotFoundError):
                     finished.unlink()
+                raise
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[Blob]:
         try:
@@ -166,9 +167,10 @@ def _rename(source: Path, target: Path) -> None:
 
 def _write_durably(path: Path, source: bytes | Path) -> None:
     if isinstance(source, bytes):
-        with path.open("xb") as file:
-            file.write(source)
-            file.flush()
+        with path.open("xb", buffering=0) as file:
+            left = memoryview(source)
+            while left:
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
         return
     try:
@@ -182,15 +184,15 @@ def _write_durably(path: Path, source: bytes | Path) -> None:
         os.fsync(file.fileno())
 
 
-def _retried_when_folder_vanishes(folder: Path, act: Callable[[], None]) -> None:
-    """Make the folder and act; a deletion at the same moment may take the folder away in between."""
+def _made_where_folder_is_missing(folder: Path, act: Callable[[], None]) -> None:
+    """Act, and make the folder when it is missing; a deletion at the same moment may take it away again."""
     for _ in range(10):
-        _make_folder(folder)
         try:
             act()
         except FileNotFoundError:
-            continue
-        return
+            _make_folder(folder)
+        else:
+            return
     act()
 
 

@@ -1,0 +1,34 @@
+"""Names of files as clients give them: made harmless, and held against what the file is."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import PurePath
+
+from lazypix.errors import UnsupportedImage
+from lazypix.formats import by_extension, by_name
+
+_LONGEST = 255
+
+
+def base_name(filename: str | None) -> str | None:
+    """Return the last part of a name, at most 255 characters, all of them Unicode; None when nothing is left."""
+    name = PurePath((filename or "").replace("\\", "/")).name[-_LONGEST:]
+    return name.encode("utf-8", errors="replace").decode() or None
+
+
+def check_extension(filename: str | None, format_name: str) -> None:
+    """Refuse a name whose extension says another type than the bytes are; an extension that says nothing is fine.
+
+    Raises:
+        UnsupportedImage: names both, and the extensions that are accepted.
+    """
+    found = by_name(format_name)
+    extension = PurePath(filename or "").suffix[1:].lower()
+    claimed = mimetypes.types_map.get(f".{extension}")
+    if claimed is None and (known := by_extension(extension)) is not None:
+        claimed = known.mime
+    if claimed is None or extension in found.extensions or claimed == found.mime:
+        return
+    accepted = ", ".join(f".{e}" for e in found.extensions)
+    raise UnsupportedImage(f"The file is named .{extension} but is a {found.name} image; accepted for it: {accepted}")
