@@ -92,7 +92,7 @@ class Settings(BaseModel):
     render_memory_bytes: int = Field(
         2048 * _MIB, ge=0, description="Address space of one renderer process; 0: no limit."
     )
-    renders_per_process: int = Field(1000, ge=1, description="Renders after which a renderer process is replaced.")
+    renders_per_process: int = Field(5000, ge=1, description="Renders after which a renderer process is replaced.")
     queue: int = Field(256, ge=1, description="Variants being made or waiting at once; beyond it: 503.")
     request_deadline_s: float = Field(30.0, gt=0, description="Seconds a request waits for its variant; then 503.")
 

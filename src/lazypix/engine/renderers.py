@@ -6,9 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
@@ -18,18 +16,11 @@ from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from lazypix.engine.processes import bound_allocator_of_children, follow_parent
 from lazypix.errors import Busy, RendererLost, RenderTimeout
 from lazypix.plan import Limits, Plan, Probe
 
 T = TypeVar("T")
-
-# glibc's malloc gives every thread an arena and keeps what was freed; with these three settings, read when a
-# process starts, the memory of a mixed load stays flat at about half (measured; see docs/performance.md).
-_MALLOC = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
-    "MALLOC_MMAP_THRESHOLD_": "131072",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +31,7 @@ class RendererLimits:
     """Seconds for one image, from when a renderer takes it up."""
     memory_bytes: int = 2 * 1024**3
     """Address space of a renderer process; an image that needs more kills it. 0: no limit."""
-    renders: int = 1000
+    renders: int = 5000
     """Renders after which a renderer process is replaced by a fresh one."""
 
 
@@ -60,7 +51,7 @@ class RendererEngine:
         self._lock = threading.Lock()
         self._closed = False
         self._waiting: set[Future[Any]] = set()
-        bound_allocator(os.environ)
+        bound_allocator_of_children()
         self._pool = self._new_pool()
         self._pool.schedule(_load)  # a pool starts its processes with its first task: now, not for the first image
 
@@ -155,13 +146,6 @@ def _fail(outer: Future[Any], error: BaseException) -> None:
         outer.set_exception(error)
 
 
-def bound_allocator(environment: os._Environ[str]) -> None:
-    """Set glibc's allocator settings for processes that will be started, where the operator has not set any."""
-    if sys.platform.startswith("linux") and "LD_PRELOAD" not in environment:  # a preloaded jemalloc knows better
-        for name, value in _MALLOC.items():
-            environment.setdefault(name, value)
-
-
 def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -> None:
     """Prepare a fresh renderer process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # die at once, also inside of a codec
@@ -171,16 +155,6 @@ def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -
     _load()
     if prepare is not None:
         prepare()
-
-
-def follow_parent(parent: int) -> None:
-    """Never outlive a killed server: end this process when its parent is gone.
-
-    Linux could tell us (prctl PR_SET_PDEATHSIG), but means the parent's *thread*, which may end long before.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _load() -> None:

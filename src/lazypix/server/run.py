@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from lazypix.engine.renderers import bound_allocator, follow_parent
+from lazypix.engine.processes import bound_allocator_of_children, bound_own_allocator, follow_parent
 from lazypix.errors import SettingsError
 from lazypix.server.app import create
 from lazypix.server.protocol import ImageProtocol
@@ -29,7 +29,8 @@ def serve(settings: Settings) -> None:
         SettingsError: the address cannot be listened on.
     """
     _set_up_logging(settings)
-    bound_allocator(os.environ)
+    bound_own_allocator()
+    bound_allocator_of_children()
     supervisor = os.getpid() if settings.workers > 1 else None
     config = uvicorn.Config(
         partial(_worker, settings, supervisor),
