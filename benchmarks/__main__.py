@@ -47,7 +47,8 @@ def main() -> int:
     tables = []
     for part in parts:
         console.print(f"\n[bold]{part}[/] …", highlight=False)
-        with tempfile.TemporaryDirectory(prefix="lazypix-bench-") as folder:
+        # On the disk that the project is on: /tmp may be memory, where flushing a file costs nothing.
+        with tempfile.TemporaryDirectory(prefix="work-", dir=pictures.folder) as folder:
             made = _PARTS[part](options, pictures, Path(folder))
         for table in made:
             table.print(console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from pathlib import Path
 
 from benchmarks.client import ask_each_once, get
@@ -18,6 +19,7 @@ _SHAPES = ("300x", "640x", "200x200,fit=cover", "1200x")
 _SHARES = {"jpg_0_5": 44, "jpg_2": 30, "png": 8, "webp": 8, "gif": 2, "jpg_12": 6, "jpg_24": 2}
 _FORMATS = {"png": "png", "gif": "gif", "webp": "webp"}
 _CONNECTIONS = 4
+_SAMPLES, _APART = 5, 20  # one alone would mostly tell how large the last picture was
 
 
 def run(options: Options, corpus: Corpus, folder: Path) -> list[Table]:
@@ -54,9 +56,12 @@ def _measure(server: Server, requests: list[bytes]) -> list[tuple[int, float]]:
     figures, done = [], 0
     for share in _MARKS:
         mark = round(len(requests) * share)
-        ask_each_once(server.port, requests[done:mark], connections=_CONNECTIONS)
-        done = mark
-        figures.append((done, memory_mb(server.pid)))
+        samples = []
+        for stop in range(mark - (_SAMPLES - 1) * _APART, mark + 1, _APART):
+            ask_each_once(server.port, requests[done:stop], connections=_CONNECTIONS)
+            done = stop
+            samples.append(memory_mb(server.pid))
+        figures.append((mark, statistics.median(samples)))
     return figures
 
 
@@ -66,7 +71,8 @@ def _table(figures: list[tuple[int, float]]) -> Table:
     table = Table(
         title="Memory",
         note=f"Growth from the {figures[0][0]}th to the {figures[-1][0]}th: {growth:+.1f} %. JPEG of 0.5 to 24 MP, "
-        "PNG, WebP and GIF, 4 connections; PSS of the whole process tree, renderers and the answer cache included.",
+        "PNG, WebP and GIF, 4 connections; PSS of the whole process tree, renderers and the answer cache included, "
+        f"the median of {_SAMPLES} samples up to then, {_APART} renders apart.",
         columns=["variants made", "MB", "to the first"],
     )
     for done, megabytes in figures:
