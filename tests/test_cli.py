@@ -206,3 +206,24 @@ def test_a_png_from_a_pipe_is_not_misnamed(desk: Path) -> None:
     done = lazypix(desk, "add", "wrong.jpg")
     assert done.returncode == 1
     assert "is a png image" in " ".join(done.stderr.decode().split())
+
+
+def test_programs_can_read_what_every_command_did(desk: Path) -> None:
+    ident = added(desk)
+    assert json.loads(lazypix(desk, "get", ident, "20x", "-o", "small.png", "--json").stdout)["file"] == "small.png"
+    assert json.loads(lazypix(desk, "url", ident, "20x", "--json").stdout)["url"].endswith(f"/image/20x/{ident}.auto")
+    assert json.loads(lazypix(desk, "sweep", "--json").stdout) == {"removed": 0}
+    done = lazypix(desk, "delete", "nobody", ident, "--yes", "--json")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"deleted": ident}]
+    assert b"There is no image nobody" in done.stderr
+    assert b"1 of 2 images were not deleted" in done.stderr
+    assert done.returncode == 1
+
+
+def test_only_what_decodes_images_loads_libvips(desk: Path) -> None:
+    ident = added(desk)
+    for arguments in (["list"], ["info", ident], ["delete", ident, "--yes"], ["sweep"]):
+        script = f"import sys; sys.argv[1:] = {arguments!r}; from lazypix.cli import app; app(standalone_mode=False)"
+        loaded = "; sys.exit('pyvips' in sys.modules)"
+        command = [sys.executable, "-c", script + loaded]
+        subprocess.run(command, cwd=desk, env=clean_environment({}), capture_output=True, check=True, timeout=60)

@@ -18,6 +18,8 @@ from rich.table import Column, Table
 
 from lazypix import __version__
 from lazypix.catalog import Image
+from lazypix.engine import Engine
+from lazypix.engine.idle import IdleEngine
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.formats import by_extension
 from lazypix.library import Library
@@ -109,6 +111,7 @@ def get(
     ],
     data: DataOption = None,
     original: Annotated[bool, typer.Option("--original", help="Write the original instead, untouched.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a variant of an image to a file."""
     with _library(data) as library:
@@ -123,13 +126,16 @@ def get(
         output.write_bytes(body)
     except OSError as error:
         _fail(FAILED, f"Cannot write {output} ({error.strerror})")
-    _err.print(f"{output}: {len(body)} bytes", highlight=False)
+    if as_json:
+        _print_json({"file": str(output), "size": len(body)})
+    else:
+        _err.print(f"{output}: {len(body)} bytes", highlight=False)
 
 
 @app.command(epilog="Example: `lazypix info 0199… --json`")
 def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show what is known of an image, and which variants are stored."""
-    with _library(data) as library:
+    with _library(data, IdleEngine()) as library:
         facts = library.get(ident).facts()
         facts["variants"] = [variant.facts() for variant in library.variants(ident)]
     if as_json:
@@ -151,7 +157,7 @@ def list_images(
     as_json: JsonOption = False,
 ) -> None:
     """List images, newest first; with --json one object a line."""
-    with _library(data) as library:
+    with _library(data, IdleEngine()) as library:
         images = library.list(limit=limit, before=before)
     if as_json:
         for image in images:
@@ -172,14 +178,23 @@ def delete(
     idents: Annotated[list[str], typer.Argument(help="Idents of the images to delete.")],
     data: DataOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete images with all their variants, for good."""
-    if not yes and not typer.confirm(f"Delete {len(idents)} image(s) with all variants, for good?"):
+    if not yes and not typer.confirm(f"Delete {len(idents)} image(s) with all variants, for good?", err=True):
         _fail(FAILED, "Nothing was deleted")
-    with _library(data) as library:
+    failed = 0
+    with _library(data, IdleEngine()) as library:
         for ident in idents:
-            library.delete(ident)
-            _err.print(f"deleted {ident}", highlight=False)
+            try:
+                library.delete(ident)
+            except LazypixError as error:
+                failed += 1
+                _err.print(f"[red]{escape(ident)}[/]: {escape(_text(error))}", highlight=False)
+            else:
+                print(json.dumps({"deleted": ident}) if as_json else f"deleted {ident}")
+    if failed:
+        _fail(FAILED, f"{failed} of {len(idents)} images were not deleted")
 
 
 @app.command(epilog="Example: `lazypix url 0199… 300x200,fit=cover --format webp`")
@@ -187,12 +202,14 @@ def url(
     ident: IdentArgument,
     transform: Annotated[str, typer.Argument(help="What it shall be, such as `300x200`.")] = "full",
     format: Annotated[str | None, typer.Option("--format", "-f", help="Default: the client decides.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the URL of a variant."""
     from lazypix.dialects.native import address
 
     with _errors_told():
-        print(load().base_url.rstrip("/") + address(ident, transform, format))
+        found = load().base_url.rstrip("/") + address(ident, transform, format)
+    print(json.dumps({"url": found}) if as_json else found)
 
 
 @app.command(epilog="Example: `LAZYPIX_PORT=9000 lazypix config`")
@@ -215,10 +232,12 @@ def config(
 def sweep(
     data: DataOption = None,
     older_than: Annotated[float, typer.Option("--older-than", min=60, help="Seconds of age.")] = 3600,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove what killed processes left behind."""
-    with _library(data) as library:
-        print(f"removed {library.sweep(older_than_s=older_than)} leftovers")
+    with _library(data, IdleEngine()) as library:
+        removed = library.sweep(older_than_s=older_than)
+    print(json.dumps({"removed": removed}) if as_json else f"removed {removed} leftovers")
 
 
 def _greet(settings: Settings) -> None:
@@ -234,8 +253,8 @@ def _greet(settings: Settings) -> None:
 
 
 @contextmanager
-def _library(data: Path | None) -> Iterator[Library]:
-    with _errors_told(), open_library(load({"data": data})) as library:
+def _library(data: Path | None, engine: Engine | None = None) -> Iterator[Library]:
+    with _errors_told(), open_library(load({"data": data}), engine) as library:
         yield library
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -42,13 +43,14 @@ class Incoming:
         Raises:
             TooLarge: this goes over the limit; nothing of `data` was written.
             StoreFull: no space left.
+            StoreFailed: it could not be written.
         """
         if self.size + len(data) > self._max_bytes:
             raise TooLarge(f"The image is over the limit of {self._max_bytes} bytes ({self._max_bytes >> 20} MiB)")
         try:
             self._file.write(data)
         except OSError as error:
-            raise StoreFull(f"No space left to receive the image ({error.strerror})") from error
+            raise _failure(error) from error
         self._hash.update(data)
         self.size += len(data)
 
@@ -68,7 +70,7 @@ class Incoming:
         try:
             self._file.close()
         except OSError as error:
-            raise StoreFull(f"No space left to receive the image ({error.strerror})") from error
+            raise _failure(error) from error
 
     def __enter__(self) -> Incoming:
         return self
@@ -84,6 +86,12 @@ class Incoming:
             self._file.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
+
+
+def _failure(error: OSError) -> StoreFull | StoreFailed:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"No space left to receive the image ({error.strerror})")
+    return StoreFailed(f"The image cannot be received ({error.strerror})")
 
 
 class IncomingFolder:

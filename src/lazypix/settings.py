@@ -29,6 +29,7 @@ DEFAULT_FILE = "lazypix.toml"
 
 _MIB = 1024 * 1024
 _SHORTEST_KEY = 16
+_LIMITS, _RENDERER = Limits(), RendererLimits()
 
 
 def _api_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -77,10 +78,10 @@ class Settings(BaseModel):
         None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
     )
 
-    max_bytes: int = Field(64 * _MIB, ge=1, description="Bytes of an original.")
-    max_pixels: int = Field(50_000_000, ge=1, description="Pixels of an image, summed over its frames.")
-    max_frames: int = Field(100, ge=1, description="Frames of an animation.")
-    max_side: int = Field(8192, ge=1, le=65_535, description="Pixels of a result's width and height.")
+    max_bytes: int = Field(_LIMITS.max_bytes, ge=1, description="Bytes of an original.")
+    max_pixels: int = Field(_LIMITS.max_pixels, ge=1, description="Pixels of an image, summed over its frames.")
+    max_frames: int = Field(_LIMITS.max_frames, ge=1, description="Frames of an animation.")
+    max_side: int = Field(_LIMITS.max_side, ge=1, le=65_535, description="Pixels of a result's width and height.")
 
     renderers: int = Field(
         os.cpu_count() or 1,
@@ -88,11 +89,13 @@ class Settings(BaseModel):
         le=256,
         description="Renderer processes in all, at least one a server process. Default: one a core.",
     )
-    render_deadline_s: float = Field(15.0, gt=0, description="Seconds for one image in a renderer.")
+    render_deadline_s: float = Field(_RENDERER.deadline_s, gt=0, description="Seconds for one image in a renderer.")
     render_memory_bytes: int = Field(
-        2048 * _MIB, ge=0, description="Address space of one renderer process; 0: no limit."
+        _RENDERER.memory_bytes, ge=0, description="Address space of one renderer process; 0: no limit."
     )
-    renders_per_process: int = Field(5000, ge=1, description="Renders after which a renderer process is replaced.")
+    renders_per_process: int = Field(
+        _RENDERER.renders, ge=1, description="Renders after which a renderer process is replaced."
+    )
     queue: int = Field(256, ge=1, description="Variants being made or waiting at once; beyond it: 503.")
     request_deadline_s: float = Field(30.0, gt=0, description="Seconds a request waits for its variant; then 503.")
 

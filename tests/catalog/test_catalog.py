@@ -16,14 +16,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from tests.waiting import until
 
 from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.schema import HEAD, MIGRATIONS
 from lazypix.catalog.tables import metadata
-from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
+from lazypix.errors import IdentTaken, StoreFailed, StoreFull, UnknownImage
 from lazypix.plan import Probe
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -360,6 +360,14 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreFailed, match="catalog"):
         Catalog.sqlite(path)
+
+
+def test_a_full_disk_is_told_from_other_trouble(tmp_path: Path) -> None:
+    catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
+    event.listen(catalog._engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1"))
+    with pytest.raises(StoreFull, match="No space left for the catalog"):
+        catalog.claim(replace(_image(), metadata={"novel": "x" * 1_000_000}))
+    catalog.close()
 
 
 def test_a_metadata_value_keeps_its_kind(catalog: Catalog) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.engine.pictures import encoded, quadrants
 from tests.server.running import Server, clean_environment, nothing_stored, running
 
@@ -31,6 +32,16 @@ def test_listening_beyond_loopback_is_refused_without_keys_and_a_choice_of_urls(
     half = serve(tmp_path, "--host", "0.0.0.0", "--port", "0", urls="open")
     assert half.returncode == 2
     assert "needs api_keys" in half.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_catalog_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "catalog.sqlite").write_bytes(b"no database" * 1000)
+    refused = serve(tmp_path, "--data", "data", "--workers", workers)
+    assert refused.returncode == 1
+    assert "catalog" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:

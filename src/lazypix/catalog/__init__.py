@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 
 from lazypix.catalog.schema import upgrade
 from lazypix.catalog.tables import images, variants
-from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
+from lazypix.errors import IdentTaken, StoreFailed, StoreFull, UnknownImage
 from lazypix.formats import by_name
 from lazypix.plan import Probe
 
@@ -112,8 +112,8 @@ class StoredVariant:
 class Catalog:
     """Images and variants in a SQL database. Safe to use from many threads and processes.
 
-    Every method raises `StoreFailed` when the database cannot do its work. A change is durable when its method
-    returns.
+    Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
+    change is durable when its method returns.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -314,6 +314,8 @@ def _translated() -> Iterator[None]:
     except IntegrityError:
         raise _Conflict from None
     except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":
+            raise StoreFull("No space left for the catalog") from error
         raise StoreFailed(f"The catalog is not available ({error.orig})") from error
     except SQLAlchemyError as error:
         raise StoreFailed(f"The catalog failed ({type(error).__name__})") from error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from lazypix.catalog import Catalog, StoredVariant
-from lazypix.errors import StoreFailed
+from lazypix.errors import StoreFailed, StoreFull
 
 log = logging.getLogger("lazypix")
 
@@ -47,7 +47,7 @@ class VariantRecorder:
                 return
             try:
                 gone = self._catalog.add_variants(rows)
-            except StoreFailed as error:
+            except (StoreFailed, StoreFull) as error:
                 log.warning("%d variants were stored but not recorded: %s", len(rows), error)
                 return
         for ident in gone:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -33,6 +33,24 @@ class RendererLimits:
     """Address space of a renderer process; an image that needs more kills it. 0: no limit."""
     renders: int = 5000
     """Renders after which a renderer process is replaced by a fresh one."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work(Generic[T]):
+    """What a renderer shall do, and the future of whoever asked for it."""
+
+    function: Callable[..., T]
+    args: tuple[object, ...]
+    done: Future[T] = field(default_factory=Future)
+    tries_left: int = 2
+
+    def succeed(self, result: T) -> None:
+        with suppress(InvalidStateError):  # closing has answered it already
+            self.done.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):
+            self.done.set_exception(error)
 
 
 class RendererEngine:
@@ -65,8 +83,9 @@ class RendererEngine:
         with self._lock:
             self._closed = True
         _discard(self._pool)
-        for outer in list(self._waiting):  # pebble forgets what it has not begun
-            _fail(outer, Busy("The renderers are being stopped"))
+        for waiting in list(self._waiting):  # pebble forgets what it has not begun
+            with suppress(InvalidStateError):
+                waiting.set_exception(Busy("The renderers are being stopped"))
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
@@ -79,47 +98,48 @@ class RendererEngine:
         )
 
     def _submit(self, function: Callable[..., T], *args: object) -> Future[T]:
-        outer: Future[T] = Future()
+        work = _Work(function=function, args=args)
         with self._lock:
-            self._waiting.add(outer)
-        outer.add_done_callback(self._waiting.discard)
-        self._try(outer, function, args, tries_left=2)
-        return outer
+            self._waiting.add(work.done)
+        work.done.add_done_callback(self._waiting.discard)
+        self._try(work)
+        return work.done
 
-    def _try(self, outer: Future[T], function: Callable[..., T], args: tuple[object, ...], tries_left: int) -> None:
+    def _try(self, work: _Work[T]) -> None:
         """Schedule the work; when the whole pool broke under it, make a new pool and try again."""
         pool = self._pool
         try:
-            inner = pool.schedule(function, args=args, timeout=self._limits.deadline_s)
+            scheduled = pool.schedule(work.function, args=work.args, timeout=self._limits.deadline_s)
         except RuntimeError as error:  # the pool is broken or closed
-            self._again(outer, function, args, tries_left, pool, error)
+            self._try_anew(work, pool, error)
             return
 
-        def done(finished: Future[T]) -> None:
+        def ended(finished: Future[T]) -> None:
             error = finished.exception() if not finished.cancelled() else RuntimeError("cancelled")
             if error is None:
-                _succeed(outer, finished.result())
-            elif _killed_from_outside(error) and tries_left > 0:
-                self._try(outer, function, args, tries_left - 1)
+                work.succeed(finished.result())
+            elif _killed_from_outside(error) and work.tries_left > 0:
+                work.tries_left -= 1
+                self._try(work)
             elif isinstance(error, BrokenProcessPool):
-                self._again(outer, function, args, tries_left, pool, error)
+                self._try_anew(work, pool, error)
             else:
-                _fail(outer, self._translated(error))
+                work.fail(self._translated(error))
 
-        inner.add_done_callback(done)
+        scheduled.add_done_callback(ended)
 
-    def _again(
-        self, outer: Future[T], function: Callable[..., T], args: tuple[object, ...], tries_left: int,
-        broken: ProcessPool, error: BaseException,
-    ) -> None:  # fmt: skip
+    def _try_anew(self, work: _Work[T], broken: ProcessPool, error: BaseException) -> None:
+        """Try again with a new pool in place of a broken one."""
         with self._lock:
-            if self._closed or tries_left <= 0:
-                _fail(outer, Busy(f"The renderers are not available ({type(error).__name__})"))
-                return
-            if self._pool is broken:
+            hopeless = self._closed or work.tries_left <= 0
+            if self._pool is broken and not hopeless:
                 self._pool = self._new_pool()
                 threading.Thread(target=_discard, args=(broken,), daemon=True).start()
-        self._try(outer, function, args, tries_left - 1)
+        if hopeless:
+            work.fail(Busy(f"The renderers are not available ({type(error).__name__})"))
+            return
+        work.tries_left -= 1
+        self._try(work)
 
     def _translated(self, error: BaseException) -> BaseException:
         if isinstance(error, TimeoutError):
@@ -134,16 +154,6 @@ class RendererEngine:
 def _killed_from_outside(error: BaseException) -> bool:
     """Whether the renderer died of no fault of the image's: an operator's or a service manager's signal."""
     return isinstance(error, ProcessExpired) and error.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
-
-
-def _succeed(outer: Future[T], result: T) -> None:
-    with suppress(InvalidStateError):  # closing has answered it already
-        outer.set_result(result)
-
-
-def _fail(outer: Future[Any], error: BaseException) -> None:
-    with suppress(InvalidStateError):
-        outer.set_exception(error)
 
 
 def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -> None:

@@ -11,11 +11,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from lazypix.engine.idle import IdleEngine
 from lazypix.engine.processes import bound_allocator_of_children, bound_own_allocator, follow_parent
 from lazypix.errors import SettingsError
 from lazypix.server.app import create
 from lazypix.server.protocol import ImageProtocol
-from lazypix.settings import Settings
+from lazypix.settings import Settings, open_library
 
 _BACKLOG = 1024
 _SHUTDOWN_S = 20
@@ -27,8 +28,11 @@ def serve(settings: Settings) -> None:
 
     Raises:
         SettingsError: the address cannot be listened on.
+        StoreFailed, OSError: the library cannot be opened.
     """
     _set_up_logging(settings)
+    # Once before any worker does: a supervisor would start them again and again.
+    open_library(settings, IdleEngine()).close()
     bound_own_allocator()
     bound_allocator_of_children()
     supervisor = os.getpid() if settings.workers > 1 else None
@@ -72,4 +76,5 @@ def _worker(settings: Settings, supervisor: int | None) -> ASGIApp:
 def _set_up_logging(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
     logging.getLogger("lazypix").setLevel(settings.log_level.upper())
