@@ -19,7 +19,6 @@ from lazypix.http import (
     Representation,
     Request,
     content_disposition,
-    decoded,
     envelope,
     error_answer,
     http_date,
@@ -45,7 +44,7 @@ def _request(method: str = "GET", **headers: Any) -> Request:
 
 def _headers(answer: Answer) -> dict[str, str]:
     assert len({name for name, _ in answer.headers}) == len(answer.headers), "a header is there twice"
-    return dict(decoded(answer.headers))
+    return {name.decode(): value.decode("latin-1") for name, value in answer.headers}
 
 
 # --- conditions ------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -304,8 +303,3 @@ def error_answer(error: LazypixError) -> Answer:
     if error.status == 404:
         headers.append((b"cache-control", b"public, max-age=10"))
     return envelope(error.status, str(error), *headers)
-
-
-def decoded(headers: Headers) -> Mapping[str, str]:
-    """Return headers as text, for faces that want them so."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
