@@ -24,14 +24,16 @@ _SAMPLES, _APART = 5, 20  # one alone would mostly tell how large the last pictu
 
 def run(options: Options, corpus: Corpus, folder: Path) -> list[Table]:
     """Measure once; a figure is the sum over the server's processes when so many variants have been made."""
-    picks = _picks(options.renders)
-    data = folder / "memory-data"
-    for field in _SHARES:
-        idents = [f"{field}-{number}" for number in range(picks.count(field))]
-        stock(data, corpus.path(getattr(corpus, field)), idents)
-    with lazypix(data, folder) as server:
-        figures = _measure(server, _requests(picks))
-    return [_table(figures)]
+    figures = {}
+    for bounded in (True, False):
+        picks = _picks(options.renders)
+        data = folder / f"memory-data-{bounded}"
+        for field in _SHARES:
+            idents = [f"{field}-{number}" for number in range(picks.count(field))]
+            stock(data, corpus.path(getattr(corpus, field)), idents)
+        with lazypix(data, folder, bounded_allocator=bounded) as server:
+            figures[bounded] = _measure(server, _requests(picks))
+    return [_table(figures[True], figures[False])]
 
 
 def _picks(count: int) -> list[str]:
@@ -65,16 +67,17 @@ def _measure(server: Server, requests: list[bytes]) -> list[tuple[int, float]]:
     return figures
 
 
-def _table(figures: list[tuple[int, float]]) -> Table:
+def _table(figures: list[tuple[int, float]], unbounded: list[tuple[int, float]]) -> Table:
     first = figures[0][1]
     growth = (figures[-1][1] / first - 1) * 100
     table = Table(
         title="Memory",
         note=f"Growth from the {figures[0][0]}th to the {figures[-1][0]}th: {growth:+.1f} %. JPEG of 0.5 to 24 MP, "
         "PNG, WebP and GIF, 4 connections; PSS of the whole process tree, renderers and the answer cache included, "
-        f"the median of {_SAMPLES} samples up to then, {_APART} renders apart.",
-        columns=["variants made", "MB", "to the first"],
+        f"the median of {_SAMPLES} samples up to then, {_APART} renders apart. Last column: the same with the "
+        "allocator of the C library as it comes.",
+        columns=["variants made", "MB", "to the first", "MB, allocator unbounded"],
     )
-    for done, megabytes in figures:
-        table.add(f"{done:,}", f"{megabytes:.0f}", f"{(megabytes / first - 1) * 100:+.1f} %")
+    for (done, megabytes), (_, free) in zip(figures, unbounded, strict=True):
+        table.add(f"{done:,}", f"{megabytes:.0f}", f"{(megabytes / first - 1) * 100:+.1f} %", f"{free:.0f}")
     return table

@@ -60,7 +60,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def lazypix(data: Path, folder: Path, *, core: int | None = None, renderers: int = 2) -> Iterator[Server]:
+def lazypix(
+    data: Path, folder: Path, *, core: int | None = None, renderers: int = 2, bounded_allocator: bool = True
+) -> Iterator[Server]:
     """One server process with its renderers, on the folder `data`."""
     port = free_port()
     environment = {
@@ -69,6 +71,8 @@ def lazypix(data: Path, folder: Path, *, core: int | None = None, renderers: int
         "LAZYPIX_RENDERERS": str(renderers),
         "LAZYPIX_CONFIG": "",
     }
+    if not bounded_allocator:
+        environment["LD_PRELOAD"] = ""  # whoever sets this has chosen an allocator: here the C library's, as it comes
     command = [sys.executable, "-m", "benchmarks.serve"]
     yield from _started("lazypix", command, port, folder, core, environment)
 
