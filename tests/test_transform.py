@@ -105,7 +105,7 @@ BAD = [
     ("１００x", "'１００x'", "<width>x<height>"),
     ("200X100", "'200X100'", "<width>x<height>"),
     ("200x100 ", "'200x100 '", "<width>x<height>"),
-    ("0x100", "'0'", "1 or more"),
+    ("0x100", "'0'", "from 1 up to"),
     ("1000000x", "'1000000'", "whole number of pixels"),
     ("99999999999999999999x", "'99999999999999999999'", "whole number of pixels"),
     ("200x100,", "''", "quality"),

@@ -146,7 +146,7 @@ class Transform:
         for name in ("width", "height"):
             side = getattr(self, name)
             if side is not None and not 1 <= side <= MAX_SIDE:
-                raise BadTransform(f"{name}={side}: must be 1 or more, and at most {MAX_SIDE}")
+                raise BadTransform(f"{name}={side}: must be {_SIDE}")
         if self.fit not in FITS:
             raise _bad("fit", self.fit)
         if self.fit != "inside" and sides == 0:
@@ -278,9 +278,7 @@ def _read_size(token: str) -> list[tuple[str, str]]:
 def _read_side(name: str) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not _WHOLE.fullmatch(text) or int(text) == 0:
-            raise BadTransform(
-                f"{name}={_shown(text)}: must be a whole number of pixels, 1 or more, and at most {MAX_SIDE}"
-            )
+            raise BadTransform(f"{name}={_shown(text)}: must be {_SIDE}")
         return int(text)
 
     return read
@@ -410,8 +408,8 @@ def _unless(default: object, name: str, write: Callable[[Transform], str]) -> Ca
     return lambda transform: None if getattr(transform, name) == default else write(transform)
 
 
-_SIZE_RULE = "<width>x<height>, <width>x or x<height>"
 _SIDE = "a whole number of pixels from 1 up to the server's limit (8192 unless set)"
+_SIZE_RULE = f"<width>x<height>, <width>x or x<height>, each {_SIDE}"
 
 OPTIONS: tuple[Option, ...] = (
     Option(
