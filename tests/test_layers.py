@@ -13,8 +13,8 @@ import lazypix
 SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "formats", "filenames", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
-    "lease", "incoming", "quarantine", "library", "delivery", "settings", "server", "cli", "__main__",
+    "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
+    "lease", "incoming", "originals", "quarantine", "variants", "library", "delivery", "settings", "server", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN = {

@@ -38,10 +38,10 @@ from lazypix.errors import (
 )
 from lazypix.keys import KeyScheme
 from lazypix.lease import Flight
-from lazypix.library import Variant
 from lazypix.plan import Plan, Probe
 from lazypix.stores.local import LocalStore
 from lazypix.transform import Transform
+from lazypix.variants import Variant
 
 WAIT_S = 60.0
 JPG = p.jpg(p.quadrants())
@@ -255,9 +255,8 @@ def test_a_store_that_fails_gives_the_ident_back(tmp_path: Path) -> None:
                 raise StoreFull("No space left")
             super().create(key, source)
 
-    with Library.open(tmp_path, engine=ThreadEngine(1)) as library:
-        store = FullStore(tmp_path / "images")
-        library.store = store
+    store = FullStore(tmp_path / "images")
+    with Library.open(tmp_path, store=store, engine=ThreadEngine(1)) as library:
         with pytest.raises(StoreFull):
             library.add(JPG, ident="cat")
         assert _files(library) == []
@@ -411,16 +410,15 @@ def test_a_full_queue_is_busy(tmp_path: Path, watched: WatchedEngine) -> None:
         assert p.opened(library.variant("cat", "30x").body).width == 30
 
 
-def test_a_variant_that_cannot_be_stored_is_answered_all_the_same(library: Library) -> None:
+def test_a_variant_that_cannot_be_stored_is_answered_all_the_same(tmp_path: Path) -> None:
     class FullStore(LocalStore):
         def put(self, key: str, source: bytes | Path, *, durable: bool = True) -> None:
             raise StoreFull("No space left")
 
-    library.add(JPG, ident="cat")
-    assert isinstance(library.store, LocalStore)
-    library.store = FullStore(library.store.root)
-    assert p.opened(library.variant("cat", "60x").body).size == (60, 40)
-    assert _files(library) == ["cat/origin.jpg"]
+    with Library.open(tmp_path, store=FullStore(tmp_path / "images"), engine=ThreadEngine(1)) as library:
+        library.add(JPG, ident="cat")
+        assert p.opened(library.variant("cat", "60x").body).size == (60, 40)
+        assert _files(library) == ["cat/origin.jpg"]
 
 
 def test_an_image_that_costs_renderers_their_lives_is_quarantined(watching: Library, watched: WatchedEngine) -> None:

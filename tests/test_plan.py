@@ -15,7 +15,8 @@ from tests.test_transform import fraction_regions, gravities
 from lazypix.errors import BadTransform, TooLarge
 from lazypix.formats import by_name
 from lazypix.plan import Box, Limits, Plan, Probe, Smart, Turn, check_probe, check_size, make_plan
-from lazypix.transform import Region, Transform
+from lazypix.tokens import Region
+from lazypix.transform import Transform
 
 LIMITS = Limits()
 ORIENTATIONS = tuple(range(1, 9))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lazypix.catalog import Image
     from lazypix.errors import LazypixError
-    from lazypix.library import Library, Variant
+    from lazypix.library import Library
     from lazypix.plan import Limits
-    from lazypix.transform import Focal, Region, Transform
+    from lazypix.tokens import Focal, Region
+    from lazypix.transform import Transform
+    from lazypix.variants import Variant
 
 __all__ = ["Focal", "Image", "LazypixError", "Library", "Limits", "Region", "Transform", "Variant", "__version__"]
 __version__ = version("lazypix")
@@ -19,14 +21,14 @@ __version__ = version("lazypix")
 # Where each public name lives. They are imported when first asked for, so that a renderer process, which needs
 # none of them, starts fast and stays small.
 _HOMES = {
-    "Focal": "lazypix.transform",
+    "Focal": "lazypix.tokens",
     "Image": "lazypix.catalog",
     "LazypixError": "lazypix.errors",
     "Library": "lazypix.library",
     "Limits": "lazypix.plan",
-    "Region": "lazypix.transform",
+    "Region": "lazypix.tokens",
     "Transform": "lazypix.transform",
-    "Variant": "lazypix.library",
+    "Variant": "lazypix.variants",
 }
 
 

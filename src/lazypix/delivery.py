@@ -34,9 +34,10 @@ from lazypix.http import (
     ranked_formats,
     respond,
 )
-from lazypix.library import Library, Variant
+from lazypix.library import Library
 from lazypix.plan import ENGINE_VERSION, check_size
 from lazypix.transform import Transform
+from lazypix.variants import Variant
 
 READ_WHOLE_BYTES = 1024 * 1024
 """What is stored is read whole up to this size, and sent as bytes; what is larger is sent from its file."""

@@ -7,7 +7,8 @@ from typing import Literal
 
 from lazypix.errors import BadTransform, TooLarge
 from lazypix.formats import by_name
-from lazypix.transform import Focal, Gravity, Region, Transform
+from lazypix.tokens import Focal, Gravity, Region
+from lazypix.transform import Transform
 
 ENGINE_VERSION = 1
 """Part of every ETag; raised when the same plan would give other pixels."""

@@ -21,74 +21,40 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal, cast
 
 from lazypix.errors import BadTransform
-from lazypix.formats import WRITABLE, by_extension, by_name
+from lazypix.formats import WRITABLE, by_name
+from lazypix.tokens import (
+    GRAVITIES,
+    MAX_SIDE,
+    Focal,
+    Gravity,
+    Region,
+    is_colour,
+    normalise,
+    read_colour,
+    read_decimal,
+    read_flag,
+    read_format,
+    read_gravity,
+    read_one_of,
+    read_region,
+    read_side,
+    read_whole,
+    read_word,
+    write_gravity,
+    write_number,
+    write_region,
+)
 
 Fit = Literal["inside", "cover", "fill", "outside", "top"]
 FITS: tuple[Fit, ...] = ("inside", "cover", "fill", "outside", "top")
-COMPASS = ("center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
-GRAVITIES = (*COMPASS, "portrait", "attention", "entropy")
 ROTATIONS = (0, 90, 180, 270)
 FLIPS = ("", "h", "v")
 MAX_DPR = 8.0
-MAX_SIDE = 999_999
-"""The largest number of pixels that a text can say; servers allow far less (`plan.Limits`)."""
 FULL = "full"
 
-_GRAVITY_ALIASES = {
-    "centre": "center", "top": "north", "top-right": "northeast", "right": "east", "bottom-right": "southeast",
-    "bottom": "south", "bottom-left": "southwest", "left": "west", "top-left": "northwest",
-}  # fmt: skip
-# The 16 basic colour keywords of CSS. Source: CSS Color Module Level 4, section 6.1.
-_COLOURS = {
-    "black": "000000", "silver": "c0c0c0", "gray": "808080", "white": "ffffff", "maroon": "800000",
-    "red": "ff0000", "purple": "800080", "fuchsia": "ff00ff", "green": "008000", "lime": "00ff00",
-    "olive": "808000", "yellow": "ffff00", "navy": "000080", "blue": "0000ff", "teal": "008080", "aqua": "00ffff",
-}  # fmt: skip
 # (rotate, flip) pairs that turn the image the same way as a shorter or smaller pair.
 _SAME_TURN = {(180, "h"): (0, "v"), (180, "v"): (0, "h"), (270, "h"): (90, "v"), (270, "v"): (90, "h")}
-
 _SIZE = re.compile(r"([0-9]*)x([0-9]*)", re.ASCII)
-_WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
-_DECIMAL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Focal:
-    """The point that a crop keeps as near to its middle as it can; `x` and `y` are fractions 0..1."""
-
-    x: float
-    y: float
-
-    def __post_init__(self) -> None:
-        for name in ("x", "y"):
-            _set(self, name, _fraction(getattr(self, name), "gravity"))
-
-
-Gravity = str | Focal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """A rectangle of the upright original, cut out before anything else.
-
-    Either whole pixels (`unit="px"`) or fractions 0..1 of the image's sides (`unit="fraction"`, kept to four
-    decimals). A region in pixels that reaches over the edge is cut at the edge.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-    unit: Literal["px", "fraction"] = "px"
-
-    def __post_init__(self) -> None:
-        for name in ("x", "y", "width", "height"):
-            value = getattr(self, name)
-            _set(self, name, _fraction(value, "crop") if self.unit == "fraction" else _whole_px(value))
-        if self.width <= 0 or self.height <= 0:
-            raise BadTransform(f"crop={_write_region(self)} is empty; width and height must be more than 0")
-        if self.unit == "fraction" and (self.x >= 1 or self.y >= 1):
-            raise BadTransform(f"crop={_write_region(self)} begins outside of the image; x and y must be below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +86,7 @@ class Transform:
         self._check_turn()
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise _bad("quality", str(self.quality))
-        if self.background is not None and not re.fullmatch(r"[0-9a-f]{6}", self.background, re.ASCII):
+        if self.background is not None and not is_colour(self.background):
             raise _bad("background", self.background)
         if self.lossless and self.quality is not None:
             raise BadTransform("quality has no meaning together with lossless=true; give one of them")
@@ -130,23 +96,23 @@ class Transform:
     def _check_size(self) -> None:
         sides = (self.width is not None) + (self.height is not None)
         self._check_box(sides)
-        _set(self, "dpr", round(float(self.dpr), 2))
+        normalise(self, "dpr", round(float(self.dpr), 2))
         if not 1 <= self.dpr <= MAX_DPR:
-            raise _bad("dpr", _number(self.dpr))
+            raise _bad("dpr", write_number(self.dpr))
         if self.dpr != 1 and sides == 0:
-            raise BadTransform(f"dpr={_number(self.dpr)} needs a size; accepted: {_SIZE_RULE}")
+            raise BadTransform(f"dpr={write_number(self.dpr)} needs a size; accepted: {_SIZE_RULE}")
         if isinstance(self.gravity, str) and self.gravity not in GRAVITIES:
             raise _bad("gravity", self.gravity)
         if self.gravity == Focal(x=0.5, y=0.5):
-            _set(self, "gravity", "center")
+            normalise(self, "gravity", "center")
         if self.gravity != "center" and self.fit != "cover":
-            raise BadTransform(f"gravity={_write_gravity(self.gravity)} needs fit=cover with width and height")
+            raise BadTransform(f"gravity={write_gravity(self.gravity)} needs fit=cover with width and height")
 
     def _check_box(self, sides: int) -> None:
         for name in ("width", "height"):
             side = getattr(self, name)
             if side is not None and not 1 <= side <= MAX_SIDE:
-                raise BadTransform(f"{name}={side}: must be {_SIDE}")
+                raise _bad(name, str(side))
         if self.fit not in FITS:
             raise _bad("fit", self.fit)
         if self.fit != "inside" and sides == 0:
@@ -154,7 +120,9 @@ class Transform:
         if self.fit == "top" and sides == 1:
             raise BadTransform("fit=top needs both width and height")
         if self.fit in ("cover", "fill") and sides == 1:
-            _set(self, "fit", "outside")  # with one side given, the other follows from the ratio: all three agree
+            normalise(
+                self, "fit", "outside"
+            )  # with one side given, the other follows from the ratio: all three agree
 
     def _check_turn(self) -> None:
         if self.rotate not in ROTATIONS:
@@ -162,8 +130,8 @@ class Transform:
         if self.flip not in FLIPS:
             raise _bad("flip", self.flip)
         rotate, flip = _SAME_TURN.get((self.rotate, self.flip), (self.rotate, self.flip))
-        _set(self, "rotate", rotate)
-        _set(self, "flip", flip)
+        normalise(self, "rotate", rotate)
+        normalise(self, "flip", flip)
 
     def _check_format(self) -> None:
         if self.format not in WRITABLE:
@@ -208,6 +176,8 @@ class Transform:
             if name in values:
                 raise BadTransform(f"Option {name!r} is given twice")
             values[name] = option.read(text)
+            if values[name] is None:
+                raise _bad(name, text)
         flip = values.get("flip")
         if flip == "hv":  # both mirrors are half a turn
             values["flip"] = ""
@@ -235,7 +205,7 @@ class Transform:
         Raises:
             BadTransform: no such format, or one that the other values exclude.
         """
-        return replace(self, format=_read_format(name))
+        return replace(self, format=read_format(name) or name)
 
     def as_format(self, name: str) -> Transform:
         """Return the same transform with its format decided by us; a quality the format does not have is dropped."""
@@ -250,7 +220,7 @@ class Option:
     name: str
     accepts: str
     about: str
-    read: Callable[[str], object]
+    read: Callable[[str], object | None]
     write: Callable[[Transform], str | None]
 
 
@@ -275,118 +245,6 @@ def _read_size(token: str) -> list[tuple[str, str]]:
     return [(name, side) for name, side in zip(("width", "height"), match.groups(), strict=True) if side]
 
 
-def _read_side(name: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not _WHOLE.fullmatch(text) or int(text) == 0:
-            raise BadTransform(f"{name}={_shown(text)}: must be {_SIDE}")
-        return int(text)
-
-    return read
-
-
-def _read_word(name: str, words: tuple[str, ...]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise _bad(name, text)
-        return text
-
-    return read
-
-
-def _read_whole(name: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not _WHOLE.fullmatch(text):
-            raise _bad(name, text)
-        return int(text)
-
-    return read
-
-
-def _read_rotate(text: str) -> int:
-    if not _WHOLE.fullmatch(text) or int(text) not in ROTATIONS:
-        raise _bad("rotate", text)
-    return int(text)
-
-
-def _read_dpr(text: str) -> float:
-    if not _DECIMAL.fullmatch(text):
-        raise _bad("dpr", text)
-    return float(text)
-
-
-def _read_gravity(text: str) -> Gravity:
-    word = _GRAVITY_ALIASES.get(text, text)
-    if word in GRAVITIES:
-        return word
-    x, colon, y = text.partition(":")
-    if not colon or not (_DECIMAL.fullmatch(x) and _DECIMAL.fullmatch(y)):
-        raise _bad("gravity", text)
-    return Focal(x=float(x), y=float(y))
-
-
-def _read_region(text: str) -> Region:
-    parts = text.split(":")
-    if len(parts) != 4 or not all(_DECIMAL.fullmatch(part) for part in parts):
-        raise _bad("crop", text)
-    x, y, width, height = (float(part) for part in parts)
-    unit: Literal["px", "fraction"] = "fraction" if "." in text else "px"
-    return Region(x=x, y=y, width=width, height=height, unit=unit)
-
-
-def _read_background(text: str) -> str:
-    colour = _COLOURS.get(text.lower(), text.lower().removeprefix("#"))
-    if re.fullmatch(r"[0-9a-f]{3}", colour, re.ASCII):
-        colour = "".join(digit * 2 for digit in colour)
-    if not re.fullmatch(r"[0-9a-f]{6}", colour, re.ASCII):
-        raise _bad("background", text)
-    return colour
-
-
-def _read_flag(text: str) -> bool:
-    if text not in ("true", "1", "false", "0"):
-        raise _bad("lossless", text)
-    return text in ("true", "1")
-
-
-def _read_format(text: str) -> str:
-    found = by_extension(text)
-    if found is None or not found.saves:
-        raise _bad("format", text)
-    return found.name
-
-
-def _write_gravity(gravity: Gravity) -> str:
-    return gravity if isinstance(gravity, str) else f"{_number(gravity.x)}:{_number(gravity.y)}"
-
-
-def _write_region(region: Region) -> str:
-    write = _decimal if region.unit == "fraction" else _number
-    return ":".join(write(value) for value in (region.x, region.y, region.width, region.height))
-
-
-def _number(value: float) -> str:
-    """Write 2.0 as `2` and 0.25 as `0.25`."""
-    return f"{value:.4f}".rstrip("0").rstrip(".")
-
-
-def _decimal(value: float) -> str:
-    """Write a fraction with a decimal point always, so that it cannot be taken for pixels."""
-    text = _number(value)
-    return text if "." in text else f"{text}.0"
-
-
-def _fraction(value: float, option: str) -> float:
-    if not 0 <= value <= 1:
-        raise BadTransform(f"{option}: {_number(value)} is not a fraction from 0 to 1")
-    return round(float(value), 4)
-
-
-def _whole_px(value: float) -> float:
-    if not 0 <= value <= MAX_SIDE or value != int(value):
-        raise BadTransform(f"crop: {_number(value)} is not a whole number of pixels, at most {MAX_SIDE}")
-    return int(value)
-
-
 def _shown(token: str) -> str:
     return repr(token if len(token) <= 64 else token[:64] + "…")
 
@@ -399,11 +257,6 @@ def _able(ability: str) -> str:
     return ", ".join(name for name in WRITABLE if getattr(by_name(name), ability))
 
 
-def _set(value: object, name: str, to: object) -> None:
-    """Normalise a field of a frozen value while it is being built."""
-    object.__setattr__(value, name, to)
-
-
 def _unless(default: object, name: str, write: Callable[[Transform], str]) -> Callable[[Transform], str | None]:
     return lambda transform: None if getattr(transform, name) == default else write(transform)
 
@@ -413,7 +266,7 @@ _SIZE_RULE = f"<width>x<height>, <width>x or x<height>, each {_SIDE}"
 
 OPTIONS: tuple[Option, ...] = (
     Option(
-        name="fit", accepts=", ".join(FITS), read=_read_word("fit", FITS),
+        name="fit", accepts=", ".join(FITS), read=read_word(*FITS),
         about="`inside`: within the box, never enlarged. `cover`: exactly the box, cropped. `fill`: exactly the box, "
         "stretched. `outside`: in proportion, no side smaller than the box. `top`: the width in proportion; "
         "what is taller than the box is cut off at the bottom.",
@@ -421,52 +274,52 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="gravity", accepts=f"{', '.join(GRAVITIES)}, or a focal point x:y in fractions such as 0.3:0.7",
-        read=_read_gravity,
+        read=read_gravity,
         about="What `fit=cover` keeps: a compass point; a focal point; `attention` or `entropy` (found in the "
         "picture); `portrait` cuts excess height one part above to three below.",
-        write=_unless("center", "gravity", lambda t: _write_gravity(t.gravity)),
+        write=_unless("center", "gravity", lambda t: write_gravity(t.gravity)),
     ),
     Option(
         name="crop", accepts="x:y:width:height in whole pixels, or in fractions with a decimal point",
-        read=_read_region,
+        read=read_region,
         about="The region of the upright original to use, before resizing: `crop=10:20:300:200` in pixels, "
         "`crop=0.1:0.1:0.5:0.5` in fractions.",
-        write=_unless(None, "crop", lambda t: _write_region(cast(Region, t.crop))),
+        write=_unless(None, "crop", lambda t: write_region(cast(Region, t.crop))),
     ),
     Option(
-        name="rotate", accepts="0, 90, 180, 270", read=_read_rotate,
+        name="rotate", accepts="0, 90, 180, 270", read=read_one_of(*ROTATIONS),
         about="Quarter turns clockwise, in degrees, after `crop` and before the size is applied.",
         write=_unless(0, "rotate", lambda t: str(t.rotate)),
     ),
     Option(
-        name="flip", accepts="h, v, hv", read=_read_word("flip", ("h", "v", "hv")),
+        name="flip", accepts="h, v, hv", read=read_word("h", "v", "hv"),
         about="Mirror left-right (`h`), top-bottom (`v`) or both, after `rotate`.",
         write=_unless("", "flip", lambda t: t.flip),
     ),
     Option(
-        name="dpr", accepts="a number from 1 to 8", read=_read_dpr,
+        name="dpr", accepts="a number from 1 to 8", read=read_decimal,
         about="Device pixel ratio: width and height are multiplied by it.",
-        write=_unless(1.0, "dpr", lambda t: _number(t.dpr)),
+        write=_unless(1.0, "dpr", lambda t: write_number(t.dpr)),
     ),
     Option(
         name="background", accepts="rrggbb or rgb in hex, or a basic colour name such as white",
-        read=_read_background,
+        read=read_colour,
         about="Colour put behind transparent pixels. JPEG has no transparency and uses white unless told.",
         write=_unless(None, "background", lambda t: cast(str, t.background)),
     ),
     Option(
-        name="quality", accepts="a whole number from 1 to 100", read=_read_whole("quality"),
+        name="quality", accepts="a whole number from 1 to 100", read=read_whole,
         about="The encoder's quality. Default: " + ", ".join(
             f"{name} {by_name(name).default_quality}" for name in WRITABLE if by_name(name).default_quality) + ".",
         write=_unless(None, "quality", lambda t: str(t.quality)),
     ),
     Option(
-        name="lossless", accepts="true, false", read=_read_flag,
+        name="lossless", accepts="true, false", read=read_flag,
         about=f"Keep every pixel as it is ({_able('lossless')}).",
         write=_unless(False, "lossless", lambda _: "true"),
     ),
     Option(
-        name="format", accepts=", ".join(WRITABLE), read=_read_format,
+        name="format", accepts=", ".join(WRITABLE), read=read_format,
         about="The format of the result, where the address has no extension that says it.",
         write=_unless(None, "format", lambda t: cast(str, t.format)),
     ),
@@ -474,7 +327,7 @@ OPTIONS: tuple[Option, ...] = (
 """The options in canonical order. A further step is one more row (and its work in `engine.steps`)."""
 
 _SIDES = tuple(
-    Option(name=name, accepts=_SIDE, about=f"The {name} of the box.", read=_read_side(name), write=lambda _: None)
+    Option(name=name, accepts=_SIDE, about=f"The {name} of the box.", read=read_side, write=lambda _: None)
     for name in ("width", "height")
 )
 _BY_NAME = {option.name: option for option in (*_SIDES, *OPTIONS)}

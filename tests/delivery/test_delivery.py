@@ -15,9 +15,11 @@ from tests.engine.pictures import encoded, film, jpg, noise, quadrants, see_thro
 from lazypix import Library, Transform
 from lazypix.catalog import Image
 from lazypix.delivery import Delivery, choose_format, filename
+from lazypix.engine.threads import ThreadEngine
 from lazypix.http import Answer, FileBody, Request
 from lazypix.plan import Probe
 from lazypix.stores import Blob, BlobStore
+from lazypix.stores.local import LocalStore
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 OLD = "image/webp,image/*;q=0.8"
@@ -93,21 +95,26 @@ def test_a_new_variant_is_made_then_stored_then_cached(library: Library) -> None
     assert header(hit, "etag") == header(made, "etag") == header(stored, "etag")
 
 
-def test_a_hit_asks_neither_store_nor_catalog(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    library.add(jpg(quadrants()), ident="pic")
-    delivery = Delivery(library)
-    for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
-        delivery.answer(request)
-    counting = CountingStore(library.store)
-    library.store = counting
-    monkeypatch.setattr(library.catalog, "get", None)
-    for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
-        assert delivery.answer(request).status == 200
-        tag = header(delivery.answer(request), "etag")
-        assert delivery.answer(replace(request, if_none_match=tag)).status == 304
-        assert delivery.answer(replace(request, range="bytes=0-1")).status == 206
-        assert delivery.answer(replace(request, method="HEAD")).body == b""
-    assert counting.calls == 0
+def test_a_hit_asks_neither_store_nor_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = CountingStore(LocalStore(tmp_path / "images"))
+    with Library.open(tmp_path, store=counting, engine=ThreadEngine(1)) as library:
+        library.add(jpg(quadrants()), ident="pic")
+        for wanted in ("60x.jpg", "60x.avif"):
+            library.variant("pic", wanted[:3], format=wanted[4:])  # returns when it is stored
+        delivery = Delivery(library)
+        for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
+            before = counting.calls
+            delivery.answer(request)
+            assert counting.calls > before
+        before = counting.calls
+        monkeypatch.setattr(library.catalog, "get", None)
+        for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
+            assert delivery.answer(request).status == 200
+            tag = header(delivery.answer(request), "etag")
+            assert delivery.answer(replace(request, if_none_match=tag)).status == 304
+            assert delivery.answer(replace(request, range="bytes=0-1")).status == 206
+            assert delivery.answer(replace(request, method="HEAD")).body == b""
+        assert counting.calls == before
 
 
 def test_if_none_match_is_answered_before_any_work(library: Library) -> None:

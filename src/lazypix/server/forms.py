@@ -1,7 +1,6 @@
-"""Receiving forms: a push parser that streams the image to disk and keeps only small fields in memory.
+"""Receiving forms: the image is streamed to disk, and only small fields are kept in memory.
 
-`multipart/form-data` and `application/x-www-form-urlencoded`; the image may be a file part, or a plain field that
-holds the bytes, base64 or a `data:` URL.
+The image may be a file part, or a plain field that holds the bytes, base64 or a `data:` URL.
 """
 
 from __future__ import annotations
@@ -13,25 +12,24 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import BinaryIO
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, QuerystringParser, parse_options_header
 from starlette.types import Receive
 
 from lazypix.errors import BadUpload, TooLarge, TooSlow
 from lazypix.formats import SNIFF_BYTES, sniff
 from lazypix.incoming import Incoming
+from lazypix.server.syntax import choose_syntax
 
 IMAGE = "image"
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 50
-ACCEPTED_TYPES = "multipart/form-data or application/x-www-form-urlencoded"
 # Room for boundaries, part headers and small fields, and for base64's third, around the image itself.
 _OVERHEAD_BYTES = 8 * 1024 * 1024
 _DECODE_BYTES = 768 * 1024
 _DATA_URL = re.compile(rb"data:[^,]{0,200}?;base64,", re.IGNORECASE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_=\-\s]+")
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class ClientGone(Exception):
@@ -45,11 +43,6 @@ class Form:
     fields: dict[str, str] = field(default_factory=dict)
     image: Incoming | None = None
     filename: str | None = None
-
-
-class _Parser(Protocol):
-    def write(self, data: bytes) -> int: ...
-    def finalize(self) -> None: ...
 
 
 @asynccontextmanager
@@ -85,8 +78,7 @@ async def receive_form(
             raise TooSlow(f"The form was not received within {deadline_s:g} seconds") from None
         if size > most:
             raise _too_large(max_bytes)
-        form = await asyncio.to_thread(receiver.finish)
-        yield form
+        yield await asyncio.to_thread(receiver.finish)
     finally:
         await asyncio.to_thread(receiver.discard)
 
@@ -118,198 +110,109 @@ async def _pump(receive: Receive, receiver: _Receiver, buffer_bytes: int, idle_s
 
 
 class _Receiver:
-    """Takes a body in pieces, and sorts it into small fields and the image's file."""
+    """Takes a body in pieces, and sorts its fields into small ones and the image's file."""
 
     def __init__(self, content_type: bytes, new_incoming: Callable[[], Incoming]) -> None:
-        self.form = Form()
         self.waiting_bytes = 0
+        self._form = Form()
         self._new_incoming = new_incoming
         self._opened: list[Incoming] = []
         self._waiting: list[bytes] = []
         self._value = bytearray()
         self._name = ""
-        self._is_image = self._as_text = False
-        self._header_name = b""
-        self._header_value = b""
-        self._disposition: bytes | None = None
-        self._parser, self._unquote = self._choose(content_type)
-
-    def _choose(self, content_type: bytes) -> tuple[_Parser, _Unquoter | None]:
-        kind, options = parse_options_header(content_type)
-        if kind == b"multipart/form-data":
-            boundary = options.get(b"boundary")
-            if not boundary:
-                raise BadUpload("The multipart form has no boundary in its Content-Type")
-            try:
-                return MultipartParser(boundary, self._multipart_callbacks()), None  # type: ignore[arg-type]
-            except FormParserError as error:
-                raise BadUpload(f"The form's boundary is not accepted ({error})") from None
-        if kind == b"application/x-www-form-urlencoded":
-            return QuerystringParser(self._query_callbacks()), _Unquoter()  # type: ignore[arg-type]
-        shown = kind.decode("latin-1")[:100] or "none"
-        raise BadUpload(f"Content-Type {shown!r} is not a form; accepted: {ACCEPTED_TYPES}")
+        self._image_is_text = False
+        self._syntax = choose_syntax(content_type, self)
 
     def feed(self, data: bytes) -> None:
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise BadUpload(f"The form is malformed ({error})") from None
+        """Take the next piece of the body."""
+        self._syntax.feed(data)
 
     def flush(self) -> None:
         """Write what waits for the image's file."""
-        if self.form.image is None:
+        if self._form.image is None:
             return
         for data in self._waiting:
-            self.form.image.write(data)
+            self._form.image.write(data)
         self._waiting.clear()
         self.waiting_bytes = 0
 
     def finish(self) -> Form:
-        try:
-            self._parser.finalize()
-        except FormParserError:
-            raise BadUpload("The form ends early") from None
-        if isinstance(self._parser, MultipartParser) and not self._ended:
-            raise BadUpload("The form ends early: its closing boundary is missing")
+        """Return the form, when its body has ended."""
+        self._syntax.finish()
         self.flush()
-        if self.form.image is not None:
-            self.form.image.finish()
-            if self._as_text:
-                self._decode_text(self.form.image)
-        return self.form
+        if self._form.image is not None:
+            self._form.image.finish()
+            if self._image_is_text:
+                self._decode_text(self._form.image)
+        return self._form
 
     def discard(self) -> None:
+        """Remove the files that were not moved away."""
         for incoming in self._opened:
             incoming.discard()
 
-    # --- what the parsers call -----------------------------------------------------------------------------------
-
-    def _multipart_callbacks(self) -> dict[str, Callable[..., None]]:
-        self._ended = False
-        return {
-            "on_part_begin": self._begin_part,
-            "on_header_field": self._header_field,
-            "on_header_value": self._header_value_part,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._end_headers,
-            "on_part_data": self._data,
-            "on_part_end": self._end_field,
-            "on_end": self._end,
-        }
-
-    def _query_callbacks(self) -> dict[str, Callable[..., None]]:
-        return {
-            "on_field_start": self._begin_part,
-            "on_field_name": self._field_name,
-            "on_field_data": self._query_data,
-            "on_field_end": self._end_query_field,
-        }
-
-    def _begin_part(self) -> None:
-        self._header_name = self._header_value = b""
-        self._disposition = None
-        self._name, self._is_image = "", False
-        self._value.clear()
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-        self._check_small(len(self._header_name))
-
-    def _header_value_part(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-        self._check_small(len(self._header_value))
-
-    def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
-    def _end_headers(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        name = options.get(b"name")
-        if name is None:
-            raise BadUpload("A part of the form has no name")
-        filename = options.get(b"filename")
-        text = filename.decode("utf-8", errors="replace") if filename is not None else None
-        self._begin_field(name.decode("utf-8", errors="replace"), text)
-
-    def _field_name(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-        self._check_small(len(self._value))
-
-    def _query_data(self, data: bytes, start: int, end: int) -> None:
-        assert self._unquote is not None
-        self._begin_query_field()
-        plain = self._unquote.feed(data[start:end])
-        self._data(plain, 0, len(plain))
-
-    def _begin_query_field(self) -> None:
-        if not self._name and self._unquote is not None:
-            name = self._unquote.feed(bytes(self._value)) + self._unquote.end()
-            self._value.clear()
-            self._begin_field(name.decode("utf-8", errors="replace"), None)
-
-    def _begin_field(self, name: str, filename: str | None) -> None:
-        if name in self.form.fields or (name == IMAGE and self.form.image is not None):
+    def begin(self, name: str, filename: str | None) -> None:
+        """Take up a field."""
+        if name in self._form.fields or (name == IMAGE and self._form.image is not None):
             raise BadUpload(f"The field {name!r} is given twice")
-        if len(self.form.fields) >= MAX_FIELDS:
+        if len(self._form.fields) >= MAX_FIELDS:
             raise BadUpload(f"The form has more than {MAX_FIELDS} fields")
-        self._name, self._is_image = name, name == IMAGE
-        if self._is_image:
-            self.form.image = self._new_incoming()
-            self.form.filename = filename or None
-            self._opened.append(self.form.image)
-            self._as_text = filename is None
+        self._name = name
+        if name == IMAGE:
+            self._form.image = self._open()
+            self._form.filename = filename or None
+            self._image_is_text = filename is None
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_image:
-            self._waiting.append(data[start:end])
-            self.waiting_bytes += end - start
+    def data(self, piece: bytes) -> None:
+        """Take some of the field's value."""
+        if self._name == IMAGE:
+            self._waiting.append(piece)
+            self.waiting_bytes += len(piece)
+        elif len(self._value) + len(piece) > MAX_FIELD_BYTES:
+            raise TooLarge(f"The field {self._name[:64]!r} is over the limit of {MAX_FIELD_BYTES} bytes")
         else:
-            self._value += data[start:end]
-            self._check_small(len(self._value))
+            self._value += piece
 
-    def _end_query_field(self) -> None:
-        assert self._unquote is not None
-        self._begin_query_field()
-        rest = self._unquote.end()
-        self._data(rest, 0, len(rest))
-        self._end_field()
-
-    def _end_field(self) -> None:
-        if not self._is_image:
-            self.form.fields[self._name] = self._value.decode("utf-8", errors="replace")
+    def end(self) -> None:
+        """Finish the field."""
+        if self._name != IMAGE:
+            self._form.fields[self._name] = self._value.decode("utf-8", errors="replace")
         self._value.clear()
 
-    def _end(self) -> None:
-        self._ended = True
-
-    def _check_small(self, size: int) -> None:
-        if size > MAX_FIELD_BYTES:
-            raise TooLarge(f"The field {self._name[:64]!r} is over the limit of {MAX_FIELD_BYTES} bytes")
+    def _open(self) -> Incoming:
+        incoming = self._new_incoming()
+        self._opened.append(incoming)
+        return incoming
 
     def _decode_text(self, raw: Incoming) -> None:
         """Replace the file of a plain field by what it says, if it is base64 or a data: URL."""
         with raw.path.open("rb") as file:
-            head = file.read(512)
-            match = _DATA_URL.match(head)
-            if match is None and (sniff(head[:SNIFF_BYTES]) or not _BASE64.fullmatch(head)):
+            start = _base64_begins(file.read(512))
+            if start is None:
                 return  # the bytes themselves
-            file.seek(match.end() if match else 0)
-            self.form.image = self._new_incoming()
-            self._opened.append(self.form.image)
-            rest = b""
-            while piece := file.read(_DECODE_BYTES):
-                # A form may have turned the plus signs into spaces; the URL-safe alphabet is taken too.
-                text = rest + piece.replace(b" ", b"+").translate(_TO_STANDARD, b"\r\n\t")
-                whole = len(text) - len(text) % 4
-                self.form.image.write(_from_base64(text[:whole]))
-                rest = text[whole:]
-            self.form.image.write(_from_base64(rest + b"=" * (-len(rest) % 4)))
-            self.form.image.finish()
+            file.seek(start)
+            self._form.image = decoded = self._open()
+            _decode_base64(file, decoded)
+            decoded.finish()
 
 
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+def _base64_begins(head: bytes) -> int | None:
+    """Return where the base64 of a text begins, or None when it is none; `head` is how it begins."""
+    match = _DATA_URL.match(head)
+    if match is not None:
+        return match.end()
+    return None if sniff(head[:SNIFF_BYTES]) or not _BASE64.fullmatch(head) else 0
+
+
+def _decode_base64(text: BinaryIO, to: Incoming) -> None:
+    rest = b""
+    while piece := text.read(_DECODE_BYTES):
+        # A form may have turned the plus signs into spaces; the URL-safe alphabet is taken too.
+        rest += piece.replace(b" ", b"+").translate(_TO_STANDARD, b"\r\n\t")
+        whole = len(rest) - len(rest) % 4
+        to.write(_from_base64(rest[:whole]))
+        rest = rest[whole:]
+    to.write(_from_base64(rest + b"=" * (-len(rest) % 4)))
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -317,24 +220,3 @@ def _from_base64(text: bytes) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
         raise BadUpload("The image field looks like base64, but is malformed") from None
-
-
-class _Unquoter:
-    """Undoes form-urlencoding in pieces: `+` is a space, `%XX` a byte that may be cut by a piece's end."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> bytes:
-        data = self._rest + data
-        cut = data.rfind(b"%", max(0, len(data) - 2))
-        self._rest = data[cut:] if cut >= 0 else b""
-        return _unquoted(data[:cut] if cut >= 0 else data)
-
-    def end(self) -> bytes:
-        rest, self._rest = self._rest, b""
-        return _unquoted(rest)
-
-
-def _unquoted(data: bytes) -> bytes:
-    return re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes((int(m[1], 16),)), data.replace(b"+", b" "))
