@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser, QuerystringParser, parse
 from lazypix.errors import BadUpload, TooLarge
 
 ACCEPTED_TYPES = "multipart/form-data or application/x-www-form-urlencoded"
-_MAX_HEADER_BYTES = 64 * 1024
+_MAX_NAME_BYTES = 64 * 1024
 
 
 class Fields(Protocol):
@@ -37,7 +37,7 @@ class Syntax(Protocol):
         """Take the next piece of the body.
 
         Raises:
-            BadUpload, TooLarge: the form is malformed, or a part's header is too long; and what `Fields` raises.
+            BadUpload, TooLarge: the form is malformed, or a name is too long; and what `Fields` raises.
         """
         ...
 
@@ -93,16 +93,10 @@ class _Multipart:
             raise BadUpload(f"The form's boundary is not accepted ({error})") from None
 
     def feed(self, data: bytes) -> None:
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise BadUpload(f"The form is malformed ({error})") from None
+        _write(self._parser, data)
 
     def finish(self) -> None:
-        try:
-            self._parser.finalize()
-        except FormParserError:
-            raise BadUpload("The form ends early") from None
+        _finalize(self._parser)
         if not self._ended:
             raise BadUpload("The form ends early: its closing boundary is missing")
 
@@ -111,10 +105,10 @@ class _Multipart:
         self._disposition = None
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name = _longer(self._header_name, data[start:end])
+        self._header_name += data[start:end]  # the parser bounds both
 
     def _header_value_part(self, data: bytes, start: int, end: int) -> None:
-        self._header_value = _longer(self._header_value, data[start:end])
+        self._header_value += data[start:end]
 
     def _header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
@@ -150,22 +144,18 @@ class _Urlencoded:
         )
 
     def feed(self, data: bytes) -> None:
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise BadUpload(f"The form is malformed ({error})") from None
+        _write(self._parser, data)
 
     def finish(self) -> None:
-        try:
-            self._parser.finalize()
-        except FormParserError:
-            raise BadUpload("The form ends early") from None
+        _finalize(self._parser)
 
     def _field_start(self) -> None:
         self._name, self._begun = b"", False
 
     def _field_name(self, data: bytes, start: int, end: int) -> None:
-        self._name = _longer(self._name, data[start:end])
+        self._name += data[start:end]
+        if len(self._name) > _MAX_NAME_BYTES:
+            raise TooLarge(f"A field's name is over the limit of {_MAX_NAME_BYTES} bytes")
 
     def _field_data(self, data: bytes, start: int, end: int) -> None:
         self._begin()
@@ -181,6 +171,20 @@ class _Urlencoded:
         if not self._begun:
             self._begun = True
             self._fields.begin(_text(self._unquoter.feed(self._name) + self._unquoter.end()), None)
+
+
+def _write(parser: MultipartParser | QuerystringParser, data: bytes) -> None:
+    try:
+        parser.write(data)
+    except FormParserError as error:
+        raise BadUpload(f"The form is malformed ({error})") from None
+
+
+def _finalize(parser: MultipartParser | QuerystringParser) -> None:
+    try:
+        parser.finalize()
+    except FormParserError:
+        raise BadUpload("The form ends early") from None
 
 
 class _Unquoter:
@@ -202,12 +206,6 @@ class _Unquoter:
 
 def _unquoted(data: bytes) -> bytes:
     return re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes((int(m[1], 16),)), data.replace(b"+", b" "))
-
-
-def _longer(header: bytes, piece: bytes) -> bytes:
-    if len(header) + len(piece) > _MAX_HEADER_BYTES:
-        raise TooLarge(f"A field's name or header is over the limit of {_MAX_HEADER_BYTES} bytes")
-    return header + piece
 
 
 def _text(data: bytes) -> str:
