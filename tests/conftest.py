@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.watched import WatchedEngine
 
 from lazypix import Library
 from lazypix.engine.renderers import RendererEngine, RendererLimits
@@ -79,6 +80,19 @@ def renderers() -> Iterator[RendererEngine]:
 def library(tmp_path: Path) -> Iterator[Library]:
     """An empty library in a folder, rendering in threads."""
     with Library.open(tmp_path / "library", engine=ThreadEngine(2)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def watched() -> WatchedEngine:
+    """The engine of `watching`, which closes it."""
+    return WatchedEngine()
+
+
+@pytest.fixture
+def watching(tmp_path: Path, watched: WatchedEngine) -> Iterator[Library]:
+    """An empty library whose engine is watched."""
+    with Library.open(tmp_path / "library", engine=watched) as opened:
         yield opened
 
 
