@@ -352,3 +352,51 @@ def test_a_side_that_no_text_can_say_is_refused() -> None:
 def test_a_region_that_no_text_can_say_is_refused(value: float) -> None:
     with pytest.raises(BadTransform, match="crop"):
         Region(x=value, y=0, width=1, height=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"background": "Red"}, "background=ff0000"),
+        ({"background": "#ABC"}, "background=aabbcc"),
+        ({"flip": "hv"}, "rotate=180"),
+        ({"flip": "hv", "rotate": 90}, "rotate=270"),
+        ({"format": "jpeg"}, "format=jpg"),
+        ({"width": 9, "height": 9, "fit": "cover", "gravity": "top"}, "9x9,fit=cover,gravity=north"),
+        ({"width": 9, "dpr": 4 / 3}, "9x,dpr=1.33"),
+        ({"width": 9, "dpr": True}, "9x"),
+        ({"lossless": 1}, "lossless=true"),
+    ],
+)
+def test_values_are_brought_to_their_one_form(values: dict[str, Any], text: str) -> None:
+    assert Transform(**values).text == text
+    assert Transform(**values) == Transform.parse(text)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 1.5},
+        {"width": 2.0},
+        {"width": True},
+        {"height": float("nan")},
+        {"width": "٣"},
+        {"width": 9, "dpr": float("nan")},
+        {"width": 9, "dpr": float("inf")},
+        {"quality": 7.5},
+        {"rotate": 45},
+        {"rotate": None},
+        {"gravity": None},
+        {"gravity": 0.5},
+        {"crop": (0, 0, 1, 1)},
+        {"flip": "x"},
+        {"lossless": 2},
+        {"lossless": None},
+        {"background": (255, 0, 0)},
+        {"format": "tiff"},
+    ],
+)
+def test_a_value_of_another_kind_is_refused(values: dict[str, Any]) -> None:
+    """It would end up in keys and addresses that nobody can read."""
+    with pytest.raises(BadTransform, match=f"{list(values)[-1]}=.* is not accepted"):
+        Transform(**values)

@@ -133,12 +133,7 @@ def read_colour(text: str) -> str | None:
     colour = _COLOURS.get(text.lower(), text.lower().removeprefix("#"))
     if re.fullmatch(r"[0-9a-f]{3}", colour, re.ASCII):
         colour = "".join(digit * 2 for digit in colour)
-    return colour if is_colour(colour) else None
-
-
-def is_colour(text: str) -> bool:
-    """Whether this is a colour as `read_colour` returns it."""
-    return re.fullmatch(r"[0-9a-f]{6}", text, re.ASCII) is not None
+    return colour if re.fullmatch(r"[0-9a-f]{6}", colour, re.ASCII) else None
 
 
 def read_format(text: str) -> str | None:

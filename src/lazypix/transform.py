@@ -24,11 +24,9 @@ from lazypix.errors import BadTransform
 from lazypix.formats import WRITABLE, by_name
 from lazypix.tokens import (
     GRAVITIES,
-    MAX_SIDE,
     Focal,
     Gravity,
     Region,
-    is_colour,
     normalise,
     read_colour,
     read_decimal,
@@ -48,7 +46,6 @@ from lazypix.tokens import (
 Fit = Literal["inside", "cover", "fill", "outside", "top"]
 FITS: tuple[Fit, ...] = ("inside", "cover", "fill", "outside", "top")
 ROTATIONS = (0, 90, 180, 270)
-FLIPS = ("", "h", "v")
 MAX_DPR = 8.0
 FULL = "full"
 
@@ -62,10 +59,11 @@ class Transform:
     """What the result shall be. Without any argument: the whole image, only encoded anew.
 
     `width` and `height` are CSS pixels, multiplied by `dpr`; `None` follows from the ratio. `quality` is the
-    encoder's own scale 1..100. `format` None means: not decided yet.
+    encoder's own scale 1..100. `format` None means: not decided yet. A value may be given as its text has it: any
+    colour's name, `hv` for both mirrors, `jpeg` for `jpg`; it is brought to its one form.
 
     Raises:
-        BadTransform: a value is out of its range, or two values exclude each other.
+        BadTransform: a value is of another kind or out of its range, or two values exclude each other.
     """
 
     width: int | None = None
@@ -82,12 +80,13 @@ class Transform:
     format: str | None = None
 
     def __post_init__(self) -> None:
+        for name, default in _DEFAULTS.items():
+            given = getattr(self, name)
+            normalise(self, name, default if given == default else _read(name, given))
         self._check_size()
-        self._check_turn()
+        self._settle_turn()
         if self.quality is not None and not 1 <= self.quality <= 100:
-            raise _bad("quality", str(self.quality))
-        if self.background is not None and not is_colour(self.background):
-            raise _bad("background", self.background)
+            raise _bad("quality", self.quality)
         if self.lossless and self.quality is not None:
             raise BadTransform("quality has no meaning together with lossless=true; give one of them")
         if self.format is not None:
@@ -95,48 +94,35 @@ class Transform:
 
     def _check_size(self) -> None:
         sides = (self.width is not None) + (self.height is not None)
-        self._check_box(sides)
+        self._check_fit(sides)
         normalise(self, "dpr", round(float(self.dpr), 2))
         if not 1 <= self.dpr <= MAX_DPR:
             raise _bad("dpr", write_number(self.dpr))
         if self.dpr != 1 and sides == 0:
             raise BadTransform(f"dpr={write_number(self.dpr)} needs a size; accepted: {_SIZE_RULE}")
-        if isinstance(self.gravity, str) and self.gravity not in GRAVITIES:
-            raise _bad("gravity", self.gravity)
         if self.gravity == Focal(x=0.5, y=0.5):
             normalise(self, "gravity", "center")
         if self.gravity != "center" and self.fit != "cover":
             raise BadTransform(f"gravity={write_gravity(self.gravity)} needs fit=cover with width and height")
 
-    def _check_box(self, sides: int) -> None:
-        for name in ("width", "height"):
-            side = getattr(self, name)
-            if side is not None and not 1 <= side <= MAX_SIDE:
-                raise _bad(name, str(side))
-        if self.fit not in FITS:
-            raise _bad("fit", self.fit)
+    def _check_fit(self, sides: int) -> None:
         if self.fit != "inside" and sides == 0:
             raise BadTransform(f"fit={self.fit} needs a size; accepted: {_SIZE_RULE}")
         if self.fit == "top" and sides == 1:
             raise BadTransform("fit=top needs both width and height")
         if self.fit in ("cover", "fill") and sides == 1:
-            normalise(
-                self, "fit", "outside"
-            )  # with one side given, the other follows from the ratio: all three agree
+            normalise(self, "fit", "outside")  # the other side follows from the ratio: all three agree
 
-    def _check_turn(self) -> None:
-        if self.rotate not in ROTATIONS:
-            raise _bad("rotate", str(self.rotate))
-        if self.flip not in FLIPS:
-            raise _bad("flip", self.flip)
-        rotate, flip = _SAME_TURN.get((self.rotate, self.flip), (self.rotate, self.flip))
+    def _settle_turn(self) -> None:
+        rotate, flip = self.rotate, self.flip
+        if flip == "hv":  # both mirrors are half a turn
+            rotate, flip = (rotate + 180) % 360, ""
+        rotate, flip = _SAME_TURN.get((rotate, flip), (rotate, flip))
         normalise(self, "rotate", rotate)
         normalise(self, "flip", flip)
 
     def _check_format(self) -> None:
-        if self.format not in WRITABLE:
-            raise _bad("format", str(self.format))
-        found = by_name(self.format)
+        found = by_name(cast(str, self.format))
         if self.lossless and not found.lossless:
             raise BadTransform(f"lossless=true cannot be had as {found.name}; accepted: {_able('lossless')}")
         if self.quality is not None and found.default_quality is None:
@@ -168,21 +154,14 @@ class Transform:
         Raises:
             BadTransform: as `parse`.
         """
-        values: dict[str, object] = {}
+        values: dict[str, str] = {}
         for name, text in pairs:
-            option = _BY_NAME.get(name)
-            if option is None:
+            if name not in _BY_NAME:
                 raise BadTransform(f"Unknown option {_shown(name)}; accepted: width, height, {_NAMES}")
             if name in values:
                 raise BadTransform(f"Option {name!r} is given twice")
-            values[name] = option.read(text)
-            if values[name] is None:
-                raise _bad(name, text)
-        flip = values.get("flip")
-        if flip == "hv":  # both mirrors are half a turn
-            values["flip"] = ""
-            values["rotate"] = (cast(int, values.get("rotate", 0)) + 180) % 360
-        return cls(**values)  # type: ignore[arg-type]  # each option's reader returns its field's type
+            values[name] = text
+        return cls(**values)  # type: ignore[arg-type]  # texts are read when the transform is built
 
     @property
     def text(self) -> str:
@@ -205,7 +184,7 @@ class Transform:
         Raises:
             BadTransform: no such format, or one that the other values exclude.
         """
-        return replace(self, format=read_format(name) or name)
+        return replace(self, format=name)
 
     def as_format(self, name: str) -> Transform:
         """Return the same transform with its format decided by us; a quality the format does not have is dropped."""
@@ -222,6 +201,16 @@ class Option:
     about: str
     read: Callable[[str], object | None]
     write: Callable[[Transform], str | None]
+    takes: tuple[type, ...] = ()
+    """Types of values that are right as they are; others are read as text."""
+
+
+def _read(name: str, given: object) -> object:
+    option = _BY_NAME[name]
+    value = given if isinstance(given, option.takes) else option.read(str(given))
+    if value is None:
+        raise _bad(name, given)
+    return value
 
 
 def _write(transform: Transform, options: tuple[Option, ...]) -> str:
@@ -249,8 +238,8 @@ def _shown(token: str) -> str:
     return repr(token if len(token) <= 64 else token[:64] + "…")
 
 
-def _bad(name: str, text: str) -> BadTransform:
-    return BadTransform(f"{name}={_shown(text)} is not accepted; accepted: {_BY_NAME[name].accepts}")
+def _bad(name: str, given: object) -> BadTransform:
+    return BadTransform(f"{name}={_shown(str(given))} is not accepted; accepted: {_BY_NAME[name].accepts}")
 
 
 def _able(ability: str) -> str:
@@ -274,14 +263,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="gravity", accepts=f"{', '.join(GRAVITIES)}, or a focal point x:y in fractions such as 0.3:0.7",
-        read=read_gravity,
+        read=read_gravity, takes=(Focal,),
         about="What `fit=cover` keeps: a compass point; a focal point; `attention` or `entropy` (found in the "
         "picture); `portrait` cuts excess height one part above to three below.",
         write=_unless("center", "gravity", lambda t: write_gravity(t.gravity)),
     ),
     Option(
         name="crop", accepts="x:y:width:height in whole pixels, or in fractions with a decimal point",
-        read=read_region,
+        read=read_region, takes=(Region,),
         about="The region of the upright original to use, before resizing: `crop=10:20:300:200` in pixels, "
         "`crop=0.1:0.1:0.5:0.5` in fractions.",
         write=_unless(None, "crop", lambda t: write_region(cast(Region, t.crop))),
@@ -297,7 +286,7 @@ OPTIONS: tuple[Option, ...] = (
         write=_unless("", "flip", lambda t: t.flip),
     ),
     Option(
-        name="dpr", accepts="a number from 1 to 8", read=read_decimal,
+        name="dpr", accepts="a number from 1 to 8", read=read_decimal, takes=(int, float),
         about="Device pixel ratio: width and height are multiplied by it.",
         write=_unless(1.0, "dpr", lambda t: write_number(t.dpr)),
     ),
@@ -314,7 +303,7 @@ OPTIONS: tuple[Option, ...] = (
         write=_unless(None, "quality", lambda t: str(t.quality)),
     ),
     Option(
-        name="lossless", accepts="true, false", read=read_flag,
+        name="lossless", accepts="true, false", read=read_flag, takes=(bool,),
         about=f"Keep every pixel as it is ({_able('lossless')}).",
         write=_unless(False, "lossless", lambda _: "true"),
     ),
@@ -333,4 +322,6 @@ _SIDES = tuple(
 _BY_NAME = {option.name: option for option in (*_SIDES, *OPTIONS)}
 _NAMES = ", ".join(option.name for option in OPTIONS)
 
-assert {field.name for field in fields(Transform)} == set(_BY_NAME)
+_DEFAULTS = {field.name: field.default for field in fields(Transform)}
+
+assert _DEFAULTS.keys() == _BY_NAME.keys()
