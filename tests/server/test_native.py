@@ -515,6 +515,7 @@ def test_what_is_not_there_is_a_404_in_the_envelope(server: Server, target: str)
         ("GET", "/upload", {"POST", "OPTIONS"}),
         ("PUT", "/image/x.jpg", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
         ("PATCH", "/image/x.jpg", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
+        ("PUT", "/image/60x/x.jpg", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", "/upload", {"POST", "OPTIONS"}),
         ("POST", "/healthz", {"GET", "HEAD", "OPTIONS"}),
         ("GET", "/resize/x.jpg", {"POST", "OPTIONS"}),

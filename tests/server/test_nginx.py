@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
-from tests.server.running import RawAnswer, Server, free_port, program, read_answer
+from tests.server.running import RawAnswer, Server, error_of, free_port, program, read_answer
 from tests.waiting import until
 
-# As in ImageServer's document, but for addresses, folders, and the header that tells what the cache did.
+# As in ImageServer's document, but for addresses, folders, the size of uploads, and the header that tells what the
+# cache did.
 CONFIGURATION = """
 daemon off;
 master_process off;
@@ -35,6 +36,7 @@ http {{
         '$upstream_addr $upstream_cache_status';
     server {{
         listen 127.0.0.1:{port};
+        client_max_body_size 80m;
         location / {{
             proxy_pass http://127.0.0.1:{upstream};
         }}
@@ -107,3 +109,11 @@ def test_uploads_and_errors_go_through(front: int) -> None:
     missing = httpx.get(f"{base}/image/no-such-image.jpg")
     assert missing.status_code == 404
     assert missing.json()["status"] == "error"
+
+
+def test_a_large_body_that_is_refused_at_once_is_no_bad_gateway(front: int) -> None:
+    """nginx sends all of it, on a connection that is to be closed, and only then looks for the answer."""
+    body = bytes(32 * 1024 * 1024)
+    answer = httpx.post(f"http://127.0.0.1:{front}/upload", content=body, headers={"content-type": "text/plain"})
+    assert answer.status_code == 400
+    assert "is not a form" in error_of(answer.content)

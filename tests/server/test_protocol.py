@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -265,3 +266,39 @@ def test_what_is_no_http_gets_the_envelope(server: Server) -> None:
     assert answer.status == 400
     assert error_of(answer.body)
     assert answer.headers["content-type"] == "application/json"
+
+
+# --- requests that are refused before their body has come ------------------------------------------------------
+
+REFUSED = [
+    ("/upload", "Content-Type: text/plain", 400),
+    ("/upload", "Content-Type: multipart/form-data; boundary=b", 400),
+    ("/no/such/place", "Content-Type: text/plain", 404),
+    ("/image/60x/x.jpg", "Content-Type: text/plain", 405),
+]
+
+
+@pytest.mark.parametrize(("target", "kind", "status"), REFUSED)
+@pytest.mark.parametrize(("version", "connection"), [("1.1", "close"), ("1.1", "keep-alive"), ("1.0", "close")])
+def test_whoever_sends_all_before_reading_can_read_why_it_was_refused(
+    server: Server, target: str, kind: str, status: int, version: str, connection: str
+) -> None:
+    """As urllib does, and nginx with its defaults: a connection that were reset would lose them the answer."""
+    size = 16 * KIB * KIB
+    head = get(target, kind, f"Content-Length: {size}", f"Connection: {connection}", method="POST", version=version)
+    with connected(server) as client:
+        client.sendall(head)
+        for _ in range(16):
+            client.sendall(bytes(KIB * KIB))
+        answer = read_answer(client, "POST")
+    assert answer.status == status
+    assert error_of(answer.body)
+
+
+def test_a_client_that_sends_on_after_a_refusal_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as server, connected(server) as client:
+        client.sendall(get("/upload", "Content-Length: 1000000", "Connection: close", method="POST"))
+        assert read_answer(client, "POST").status == 400
+        client.sendall(bytes(1000))  # it is not closed yet
+        server.process.terminate()
+        assert server.process.wait(10) in (0, -signal.SIGTERM)

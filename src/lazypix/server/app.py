@@ -167,7 +167,8 @@ async def _on_error(_: Request, error: Exception) -> AnswerResponse:
 
 async def _on_http_error(request: Request, error: Exception) -> AnswerResponse:
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:
+    # GET and HEAD of an image are answered before the router, which therefore does not know the address.
+    if error.status_code == 405 or request.scope["path"].startswith(MOUNT):
         allowed = _allowed(request)
         refused = error_answer(MethodNotAllowed(f"{request.method} is not possible here; accepted: {allowed}"))
         return AnswerResponse(replace(refused, headers=(*refused.headers, (b"allow", allowed.encode()))))

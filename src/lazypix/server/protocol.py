@@ -1,13 +1,16 @@
-"""uvicorn's HTTP/1.1 with two additions: heads of requests are bounded, and hits from memory are answered at once.
+"""uvicorn's HTTP/1.1 with three additions.
 
-An answer that lies in memory needs no task, no ASGI messages and no checks of each header; leaving them out makes
-a hit twice as fast (docs/performance.md). Everything else goes uvicorn's way. This builds on methods of uvicorn's
-protocol class that are not documented for it, so its version is pinned closely.
+Heads of requests are bounded. Hits from memory are answered at once: they need no task, no ASGI messages and no
+checks of each header, and leaving these out makes a hit twice as fast (docs/performance.md). And a connection on
+which a request was refused before its body had come is closed only when the client can have read why.
+
+Everything else goes uvicorn's way. This builds on methods of uvicorn's protocol class that are not documented for
+it, so its version is pinned closely.
 """
 
 from __future__ import annotations
 
-from asyncio import BaseTransport, TimerHandle
+from asyncio import BaseTransport, TimerHandle, Transport
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -20,6 +23,10 @@ MOST_HEAD_BYTES = 32 * 1024
 """For the request line and all headers together; longer ones are refused while they are received."""
 HEAD_DEADLINE_S = 15.0
 """For the head of a request, from when it began; for the first one, from when the connection was made."""
+LINGER_S = 30.0
+"""For a client that still sends what is not wanted any more, before the connection is closed for good."""
+_UNREAD_BODY_BYTES = 256 * 1024 * 1024
+_UNREAD_HEAD_BYTES = 1024 * 1024
 _AT_ONCE_BYTES = 256 * 1024
 
 
@@ -45,6 +52,8 @@ class ImageProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_too_large = False
         self._deadline: TimerHandle | None = None
+        self._lingers: TimerHandle | None = None
+        self._unread_bytes = 0  # how much may come yet while it lingers
 
     # --- the head of a request -------------------------------------------------------------------------------
 
@@ -54,13 +63,20 @@ class ImageProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
+        if self._lingers is not None:
+            self._lingers.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers is not None:
+            self._unread_bytes -= len(data)
+            if self._unread_bytes < 0:
+                self.transport.close()
+            return
         self._piece_bytes = len(data)
         self._unseen_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._lingers is not None:
             return
         if self._unseen_bytes > MOST_HEAD_BYTES:
             self._refuse_head()
@@ -82,6 +98,8 @@ class ImageProtocol(HttpToolsProtocol):
             raise ValueError("the head is too large")  # ends the parsing; uvicorn calls `send_400_response`
         self._unseen_bytes = 0
         super().on_headers_complete()
+        if not self.cycle.keep_alive:
+            self.cycle.transport = _Closing(self.transport, self.cycle, self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unseen_bytes = 0
@@ -116,12 +134,35 @@ class ImageProtocol(HttpToolsProtocol):
     def _end_with(self, status: int, text: str) -> None:
         """Answer what never became a request, and close the connection."""
         begun = self._is_answering() and (self.cycle.response_started or self.pipeline)
-        if not begun:
+        if begun:
+            self.transport.close()
+        else:
             if self.cycle is not None:
                 self.cycle.disconnected = True  # what the application may still send goes nowhere
                 self.cycle.message_event.set()
             self._write(envelope(status, text, (b"connection", b"close")))
-        self.transport.close()
+            self.linger(_UNREAD_HEAD_BYTES)
+
+    def linger(self, most_bytes: int = _UNREAD_BODY_BYTES) -> None:
+        """Close, but let the client send on for a while: what is still underway is thrown away.
+
+        To close at once would have the system reset the connection as soon as more comes, and a reset throws away
+        what the client has not read yet: the answer. Source: RFC 9112, section 9.6.
+        """
+        if self._lingers is not None or self.transport.is_closing():
+            return
+        self._end_deadline()
+        self._unread_bytes = most_bytes
+        self._lingers = self.loop.call_later(LINGER_S, self.transport.close)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        if self._lingers is not None:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -157,3 +198,20 @@ def _head(status: int, headers: Headers) -> tuple[bytes, bytes]:
     if any(b"\r" in line or b"\n" in line for line in lines):
         raise ValueError("a header has a line break")
     return b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()), b"\r\n".join([*lines, b"", b""])
+
+
+class _Closing:
+    """What a request that ends its connection has for a transport: closes gently while its body is still underway."""
+
+    def __init__(self, transport: Transport, cycle: RequestResponseCycle, protocol: ImageProtocol) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self._transport = transport
+        self._cycle = cycle
+        self._protocol = protocol
+
+    def close(self) -> None:
+        if self._cycle.more_body and self._cycle.response_complete:
+            self._protocol.linger()
+        else:
+            self._transport.close()
