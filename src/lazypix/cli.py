@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from functools import partial
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,8 +71,7 @@ def serve(
 
     with _errors_told():
         settings = load({"data": data, "host": host, "port": port, "workers": workers})
-        _greet(settings)
-        run(settings)
+        run(settings, partial(_greet, settings))
 
 
 @app.command(epilog="Example: `lazypix add holiday/*.jpg` or `lazypix add portrait.png --ident alice`")
@@ -240,10 +240,10 @@ def sweep(
     print(json.dumps({"removed": removed}) if as_json else f"removed {removed} leftovers")
 
 
-def _greet(settings: Settings) -> None:
+def _greet(settings: Settings, port: int) -> None:
     """Tell what to do next, with lines that can be pasted."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    here = f"http://{host}:{settings.port}"
+    here = f"http://{host}:{port}"
     key = " -H 'Authorization: Bearer <key>'" if settings.api_keys else ""
     _out.print(f"[bold]lazypix {__version__}[/] on {here}, data in {settings.data.absolute()}", soft_wrap=True)
     _out.print("Next, in another terminal:", highlight=False)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
 from tests.server.running import Server, clean_environment, nothing_stored, running
+from tests.waiting import until
 
 KEY = "correct-horse-battery-staple"
 
@@ -52,6 +55,26 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "Cannot listen on 127.0.0.1" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert refused.stdout == ""  # nobody is told to go there
+
+
+def test_a_free_port_is_told(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lazypix", "serve", "--port", "0"],
+        cwd=tmp_path, env=clean_environment({}), stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        told = re.search(r"http://127\.0\.0\.1:[1-9][0-9]*", process.stdout.readline())
+        assert told is not None
+        until(lambda: _answers(f"{told[0]}/healthz"))
+        process.terminate()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_writes_need_a_key_and_reads_do_not(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import uvicorn
@@ -23,8 +24,10 @@ _SHUTDOWN_S = 20
 _KEEP_ALIVE_S = 75
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT; what is being answered then is finished within 20 seconds.
+
+    `listening` is called with the port as soon as there is one.
 
     Raises:
         SettingsError: the address cannot be listened on.
@@ -56,13 +59,14 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
     )
     try:
-        listening = config.bind_socket()
+        bound = config.bind_socket()
     except SystemExit:  # uvicorn has logged the reason
         raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}; see the line above") from None
+    listening(bound.getsockname()[1])
     if settings.workers == 1:
-        uvicorn.Server(config).run([listening])
+        uvicorn.Server(config).run([bound])
     else:
-        Multiprocess(config, sockets=[listening]).run()
+        Multiprocess(config, sockets=[bound]).run()
 
 
 def _worker(settings: Settings, supervisor: int | None) -> ASGIApp:
