@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from functools import partial
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
