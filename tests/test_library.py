@@ -31,34 +31,6 @@ from lazypix.variants import Variant
 JPG = p.jpg(p.quadrants())
 PNG = p.encoded(p.quadrants())
 
-CRASH = """
-import os, sys
-from lazypix import Library
-from lazypix.stores.local import LocalStore
-
-step, folder = sys.argv[1:]
-data = sys.stdin.buffer.read()
-library = Library.open(folder)
-library.add(data, ident="whole")
-die = lambda *_, **__: os._exit(9)
-if step == "received":
-    library.engine.inspect = die
-if step == "claimed":
-    library.store.create = die
-if step == "stored":
-    library.catalog.publish = die
-if step == "deleting":
-    library.add(data, ident="cat")
-    library.variant("cat", "20x")
-    library.store.delete_prefix = die
-    library.delete("cat")
-if step == "deleted":
-    library.add(data, ident="cat")
-    library.catalog.end_delete = die
-    library.delete("cat")
-library.add(data, ident="cat")
-"""
-
 
 def test_images_are_listed_newest_first(library: Library) -> None:
     idents = [library.add(PNG, ident=f"i{number}").ident for number in range(5)]

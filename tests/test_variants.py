@@ -236,11 +236,3 @@ def _made(making: Flight[Variant]) -> Variant:
     """Wait until the variant is stored too."""
     making.landed.result(WAIT_S)
     return making.delivered.result(0)
-
-
-def _outcome(making: Flight[Variant]) -> str:
-    try:
-        making.delivered.result(2)
-    except Busy:
-        return "busy"
-    return "made"

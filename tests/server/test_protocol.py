@@ -167,8 +167,8 @@ def test_a_client_that_does_not_read_does_not_fill_the_memory(tmp_path: Path) ->
 def test_the_access_log_has_hits_too(tmp_path: Path) -> None:
     with running(tmp_path / "data", access_log="true") as server:
         address = f"/image/60x/{server.upload(jpg(quadrants()))}.jpg"
-        for _ in range(3):
-            server.get(address)
+        answers = [server.get(address) for _ in range(3)]
+        assert answers[-1].headers["server-timing"] == "cache;desc=hit"
         until(lambda: server.log.read_text().count(f"GET {address} HTTP/1.1") == 3)
 
 
