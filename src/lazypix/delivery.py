@@ -238,7 +238,8 @@ def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform) -
     """Choose the format of a negotiated variant among those a client takes, best first.
 
     Animations stay animated (WebP, GIF); transparency is kept (AVIF, WebP, PNG) unless a background is given;
-    the rest is AVIF, WebP or JPEG. When the client takes none of these, the most common one is sent.
+    the rest is AVIF, WebP or JPEG. A client that takes none of these gets the best that it does take, and one that
+    takes nothing at all the most common one.
     """
     if image.frames > 1:
         fitting: tuple[str, ...] = ("webp",) if transform.lossless else ("webp", "gif")
@@ -248,7 +249,8 @@ def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform) -
         fitting = ("avif", "webp", "png")
     else:
         fitting = ("avif", "webp", "jpg")
-    return next((name for name in ranked if name in fitting), fitting[-1])
+    able = [name for name in ranked if by_name(name).lossless or not transform.lossless]
+    return next((name for name in able if name in fitting), next(iter(able), fitting[-1]))
 
 
 def etag(wanted: Wanted) -> str:

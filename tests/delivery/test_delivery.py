@@ -260,6 +260,12 @@ def image(*, alpha: bool = False, frames: int = 1, name: str | None = None) -> I
         (("avif", "webp", "jpg", "png", "gif"), False, 1, "10x,lossless=true", "webp"),
         (("avif", "jpg", "png", "gif"), False, 1, "10x,lossless=true", "png"),
         ((), False, 5, "10x,lossless=true", "webp"),
+        (("png",), False, 1, "10x", "png"),
+        (("gif",), False, 1, "10x", "gif"),
+        (("jpg",), True, 1, "10x", "jpg"),
+        (("avif", "jpg"), False, 5, "10x", "avif"),
+        (("jpg", "avif"), False, 1, "10x,lossless=true", "avif"),
+        (("jpg",), False, 1, "10x,lossless=true", "png"),
     ],
 )
 def test_the_format_is_the_best_that_client_and_image_agree_on(
