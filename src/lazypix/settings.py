@@ -56,7 +56,11 @@ class Settings(BaseModel):
     key_shard: int = Field(
         0, ge=0, le=4, description="How many of an ident's last characters make a folder of their own; 0: none."
     )
-    base_url: str = Field("", description="Put before the URLs that are given out, such as `https://img.example`.")
+    base_url: str = Field(
+        "",
+        description="Put before the URLs that are given out, such as `https://img.example`. "
+        "Web pages of this address may write without a key.",
+    )
 
     host: str = Field(
         "127.0.0.1", description="Address to listen on; beyond loopback it needs `api_keys` and `urls`."
@@ -72,7 +76,7 @@ class Settings(BaseModel):
     api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(_api_keys)] = Field(
         (),
         description="Keys for writes, of 16 characters or more, sent as `Authorization: Bearer <key>`. "
-        "None: writes need no key, and are refused to web pages of other sites.",
+        "None: writes need no key, and are refused to web pages other than `base_url`'s.",
     )
     urls: Literal["open"] | None = Field(
         None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
@@ -228,7 +232,7 @@ def _fault(item: Any, sources: Mapping[str, str]) -> str:
 
 def _open_to_all(host: object, *, api_keys: object, urls: object) -> str | None:
     """Return what is missing before an address may be listened on that others can reach, or None."""
-    if not isinstance(host, str) or _is_loopback(host):
+    if not isinstance(host, str) or is_loopback(host):
         return None
     missing = [name for name, value in (("api_keys", api_keys), ("urls", urls)) if not value]
     if not missing:
@@ -239,7 +243,8 @@ def _open_to_all(host: object, *, api_keys: object, urls: object) -> str | None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address means this machine and nothing else, without asking a name server."""
     if host == "localhost":
         return True
     try:

@@ -120,6 +120,20 @@ def test_pages_of_other_sites_cannot_write_to_a_server_without_keys(server: Serv
         assert client.delete(f"/image/{ident}").status_code == 200
 
 
+def test_a_name_that_was_made_to_point_here_does_not_make_a_page_ours(server: Server) -> None:
+    form = {"image": ("a.png", encoded(quadrants()))}
+    rebound = {"Host": f"rebound.example:{server.port}", "Origin": f"http://rebound.example:{server.port}"}
+    with server.client() as client, nothing_stored(server.data):
+        assert client.post("/upload", headers=rebound, files=form).status_code == 403
+
+
+def test_pages_of_the_configured_address_may_write(tmp_path: Path) -> None:
+    form = {"image": ("a.png", encoded(quadrants()))}
+    with running(tmp_path / "data", base_url="https://img.example/media") as server, server.client() as client:
+        for origin, status in (("https://img.example", 201), ("http://img.example", 403), ("http://[", 403)):
+            assert client.post("/upload", headers={"Origin": origin}, files=form).status_code == status
+
+
 def test_pages_of_other_sites_may_write_with_a_key(tmp_path: Path) -> None:
     headers = {"Origin": "https://elsewhere.example", "Authorization": f"Bearer {KEY}"}
     with running(tmp_path / "data", api_keys=KEY) as server, server.client() as client:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -20,11 +18,12 @@ from lazypix.delivery import Delivery
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
-from lazypix.errors import BadRequest, BadUpload, Busy, Forbidden, Unauthorized
+from lazypix.errors import BadRequest, BadUpload, Busy
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
 from lazypix.library import Library
 from lazypix.plan import check_size
+from lazypix.server.access import WriteAccess, split_url
 from lazypix.server.ahead import Ahead
 from lazypix.server.forms import Form, receive_form
 from lazypix.server.send import AnswerResponse
@@ -41,15 +40,15 @@ _NOTICE = (b"lazypix-notice", b"callback not called: no replica is configured")
 class Api:
     """The routes besides the images themselves."""
 
-    def __init__(self, settings: Settings, library: Library, delivery: Delivery) -> None:
+    def __init__(self, settings: Settings, access: WriteAccess, library: Library, delivery: Delivery) -> None:
         self._settings = settings
+        self._access = access
         self._library = library
         self._delivery = delivery
         self._places = asyncio.Semaphore(settings.uploads)
         # Storing an upload waits for its decoding; it must not keep other requests from their threads.
         self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
         self._ahead = Ahead(library)
-        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
 
     def close(self) -> None:
         """Finish the uploads that are being stored; sizes that are not made yet are made when asked for."""
@@ -180,7 +179,7 @@ class Api:
 
     def _writing(self, handle: _Handler) -> _Endpoint:
         async def endpoint(request: Request) -> AnswerResponse:
-            self._authorize(request)
+            self._access.check(request.headers)
             return AnswerResponse(await handle(request))
 
         return endpoint
@@ -190,24 +189,6 @@ class Api:
             return AnswerResponse(await handle(request))
 
         return endpoint
-
-    def _authorize(self, request: Request) -> None:
-        if not self._keys:
-            _refuse_other_sites(request)
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        matches = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise Unauthorized("Writing needs an API key; accepted: the header Authorization: Bearer <key>")
-
-
-def _refuse_other_sites(request: Request) -> None:
-    """Without keys everybody on this machine may write, but no web page that somebody on it happens to visit."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Forbidden(
-            f"Pages of {origin[:200]} may not write here; accepted: pages of this server, or set api_keys"
-        )
 
 
 def _metadata(text: str) -> dict[str, Any]:
@@ -237,12 +218,8 @@ def _check_sync_fields(fields: dict[str, str]) -> list[tuple[bytes, bytes]]:
         raise BadRequest(f"sync={sync[:64]!r} is not accepted; accepted: true, false")
     if not callback:
         return []
-    try:
-        parts = urlsplit(callback)
-        proper = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        proper = False
-    if not proper:
+    parts = split_url(callback)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequest(f"callback={callback[:64]!r} is not a URL; accepted: http://… or https://…")
     return [_NOTICE]
 

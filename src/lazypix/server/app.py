@@ -21,6 +21,7 @@ from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
 from lazypix.http import Answer, envelope, error_answer
 from lazypix.http import Request as ImageRequest
 from lazypix.library import Library
+from lazypix.server.access import WriteAccess
 from lazypix.server.api import Api
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
@@ -57,7 +58,8 @@ class _Front:
         # A redirect would go to whatever the Host header names, and is not what a client of the JSON API expects.
         self._router.router.redirect_slashes = False
         self._delivery: Delivery
-        self._preflight = _preflight(writes=bool(settings.api_keys))
+        self._access = WriteAccess(settings)
+        self._preflight = self._access.preflight()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,7 +89,7 @@ class _Front:
         library = open_library(self._settings, make_renderers(self._settings))
         self._delivery = make_delivery(self._settings, library)
         self._images = _Images(self._delivery, self._settings.request_deadline_s)
-        api = Api(self._settings, library, self._delivery)
+        api = Api(self._settings, self._access, library, self._delivery)
         app.router.routes.extend(api.routes())
         sweeping = asyncio.create_task(_sweep_now_and_then(library))
         try:
@@ -134,18 +136,6 @@ class _Images:
 
     def close(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
-
-
-def _preflight(*, writes: bool) -> Answer:
-    """What browsers are told before they let pages of other sites ask; writes only when they need a key."""
-    methods = b"GET, HEAD, POST, DELETE, OPTIONS" if writes else b"GET, HEAD, OPTIONS"
-    allowed = (
-        (b"access-control-allow-origin", b"*"),
-        (b"access-control-allow-methods", methods),
-        (b"access-control-allow-headers", b"authorization, content-type, range, if-none-match"),
-        (b"access-control-max-age", b"86400"),
-    )
-    return Answer(status=204, headers=allowed)
 
 
 _BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
