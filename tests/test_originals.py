@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine import pictures as p
@@ -72,6 +74,18 @@ def test_a_name_that_is_no_unicode_does_not_matter(library: Library, tmp_path: P
     image = library.add(path)
     assert library.get(image.ident).filename is not None
     assert library.original(image.ident) == PNG
+
+
+def test_metadata_are_told_as_they_will_be_read_again(library: Library) -> None:
+    image = library.add(PNG, metadata={"one": (2, 3), "who": "me"})
+    assert image.metadata == library.get(image.ident).metadata == {"one": [2, 3], "who": "me"}
+
+
+@pytest.mark.parametrize("metadata", [{"when": datetime.now(UTC)}, {"ratio": math.nan}, {(1, 2): 3}, ["me"], "me"])
+def test_metadata_that_are_no_json_object_are_refused(library: Library, metadata: Any) -> None:
+    with pytest.raises(BadUpload, match="accepted: a JSON object"):
+        library.add(PNG, metadata=metadata)
+    assert (all_blobs(library), library.list(), library.catalog.unfinished()) == ([], [], [])
 
 
 def test_idents_are_made_when_none_is_given(library: Library) -> None:

@@ -111,7 +111,7 @@ class Library:
 
         Raises:
             BadIdent, IdentTaken: `ident` is malformed, or was ever given before.
-            BadUpload: it is empty.
+            BadUpload: it is empty, or `metadata` cannot be kept as JSON.
             UnsupportedImage: it is no image that can be read, or its filename says another format.
             TooLarge: over the limits of bytes, pixels or frames.
             BrokenImage, RendererLost: it cannot be decoded to the end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -53,6 +54,7 @@ class Originals:
     ) -> Image:
         """Verify an original that has been received, and store it. Errors: as `Library.add`."""
         ident = check_ident(ident) if ident is not None else new_ident()
+        metadata = _as_json({} if metadata is None else metadata)
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
@@ -66,7 +68,7 @@ class Originals:
             probe=probe,
             created=datetime.now(UTC),
             filename=filename,
-            metadata=metadata or {},
+            metadata=metadata,
         )
         self._store_durably(image, incoming.path)
         return image
@@ -179,3 +181,14 @@ class Originals:
 
     def _key(self, image: Image) -> str:
         return self._keys.original(image.ident, by_name(image.format).extension)
+
+
+def _as_json(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metadata as they will be read again (keys are texts, tuples are lists)."""
+    try:
+        read = json.loads(json.dumps(metadata, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadUpload(f"The metadata cannot be kept as JSON ({error}); accepted: a JSON object") from None
+    if not isinstance(read, dict):
+        raise BadUpload(f"The metadata are a {type(metadata).__name__}; accepted: a JSON object")
+    return read

@@ -129,7 +129,7 @@ def test_metadata_is_kept_with_the_image(server: Server) -> None:
     assert server.get(f"/info/{server.upload(PNG)}").json()["content"]["metadata"] == {}
 
 
-@pytest.mark.parametrize("text", ["[]", "1", "{", '{"a": NaN}', "{'a': 1}", "[" * 60_000])
+@pytest.mark.parametrize("text", ["[]", "1", "null", "{", '{"a": NaN}', "{'a': 1}", "[" * 60_000])
 def test_metadata_that_is_no_json_object_is_refused(server: Server, text: str) -> None:
     with server.client() as client, nothing_stored(server.data):
         answer = client.post("/upload", files={"image": PNG}, data={"metadata": text})
