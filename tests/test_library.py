@@ -72,6 +72,14 @@ def test_the_format_of_a_variant(library: Library, source: bytes, text: str, ask
     assert p.opened(variant.body).format == {"jpg": "JPEG"}.get(made, made.upper())
 
 
+def test_closing_twice_closes_nothing_of_others(tmp_path: Path) -> None:
+    library = Library.open(tmp_path / "a", engine=ThreadEngine(1))
+    library.close()
+    with Library.open(tmp_path / "b", engine=ThreadEngine(1)) as other:  # has the descriptors that became free
+        library.close()
+        assert other.add(PNG).format == "png"
+
+
 def test_closing_finishes_what_is_being_made_and_leaves_nobody_waiting(
     tmp_path: Path, watched: WatchedEngine
 ) -> None:

@@ -53,12 +53,15 @@ def test_an_original_is_kept_as_it_came(library: Library) -> None:
     assert path.read_bytes() == JPG
 
 
-@pytest.mark.parametrize("kind", ["bytes", "path", "text", "file"])
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview", "path", "text", "file"])
 def test_an_original_comes_as_bytes_path_or_file(library: Library, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
-    sources = {"bytes": PNG, "path": path, "text": str(path), "file": io.BytesIO(PNG)}
-    image = library.add(sources[kind])  # type: ignore[arg-type]
+    sources: dict[str, Any] = {
+        "bytes": PNG, "bytearray": bytearray(PNG), "memoryview": memoryview(PNG),
+        "path": path, "text": str(path), "file": io.BytesIO(PNG),
+    }  # fmt: skip
+    image = library.add(sources[kind])
     assert library.original(image.ident) == PNG
     assert image.filename == ("cat.png" if kind in ("path", "text") else None)
     assert path.read_bytes() == PNG  # the caller's file is left alone

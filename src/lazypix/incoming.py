@@ -37,7 +37,7 @@ class Incoming:
         """Of all bytes written, 64 hex digits."""
         return self._hash.hexdigest()
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`.
 
         Raises:
@@ -54,10 +54,10 @@ class Incoming:
         self._hash.update(data)
         self.size += len(data)
 
-    def copy(self, source: bytes | str | Path | BinaryIO) -> None:
+    def copy(self, source: bytes | bytearray | memoryview | str | Path | BinaryIO) -> None:
         """Append bytes, the content of the file at a path, or a binary file that is read to its end; as `write`."""
-        if isinstance(source, bytes):
-            self.write(source)
+        if isinstance(source, bytes | bytearray | memoryview):
+            self.write(memoryview(source).cast("B"))
         elif isinstance(source, str | Path):
             with Path(source).open("rb") as file:
                 self.copy(file)

@@ -142,6 +142,7 @@ class FolderInUse:
 
     def __init__(self, path: str | Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._left = False
 
     def join(self, when_alone: Callable[[], None]) -> None:
         """Become a user of the folder; when there is no other, do `when_alone` first."""
@@ -150,8 +151,10 @@ class FolderInUse:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def leave(self) -> None:
-        """Stop being a user of the folder."""
-        os.close(self._descriptor)
+        """Stop being a user of the folder, if that is not so already."""
+        if not self._left:
+            self._left = True
+            os.close(self._descriptor)
 
 
 def _wait_for(take: Callable[[], bool], patience_s: float) -> bool:

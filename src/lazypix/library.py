@@ -80,7 +80,7 @@ class Library:
         return cls(catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root, **options)
 
     def close(self) -> None:
-        """Finish what is being made, then close all parts."""
+        """Finish what is being made, then close all parts; a second time does nothing."""
         self._variants.stop_making()
         self.engine.close()
         self._variants.close()
@@ -99,7 +99,7 @@ class Library:
 
     def add(
         self,
-        source: bytes | str | Path | BinaryIO,
+        source: bytes | bytearray | memoryview | str | Path | BinaryIO,
         *,
         ident: str | None = None,
         filename: str | None = None,
