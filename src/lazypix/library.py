@@ -18,7 +18,7 @@ from lazypix.lease import Flight, FolderInUse, KeyLocks
 from lazypix.originals import Originals
 from lazypix.plan import Limits
 from lazypix.stores import BlobStore
-from lazypix.stores.local import LocalStore
+from lazypix.stores.local import LocalStore, make_folder
 from lazypix.transform import Transform
 from lazypix.variants import Variant, Variants
 
@@ -71,7 +71,7 @@ class Library:
         `options` go to `Library`.
         """
         root = Path(folder)
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         if engine is None:
             from lazypix.engine.threads import ThreadEngine  # loads libvips, which a server process does without
 
@@ -85,6 +85,7 @@ class Library:
         self.engine.close()
         self._variants.close()
         self.catalog.close()
+        self.store.close()
         self._in_use.leave()
 
     def __enter__(self) -> Library:
@@ -237,7 +238,7 @@ class Library:
             StoreFailed: one of them does not answer.
         """
         self.catalog.ping()
-        next(iter(self.store.list("lazypix-check/")), None)
+        self.store.check()
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
@@ -247,12 +248,11 @@ class Library:
         An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
         """
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
-        return incomplete + self._originals.sweep(older_than_s=older_than_s)
+        unfinished = self._originals.sweep(older_than_s=older_than_s)
+        return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 
     def _sweep_all(self) -> None:
         removed = self.sweep(older_than_s=0)
-        if isinstance(self.store, LocalStore):
-            removed += self.store.sweep()
         if removed:
             log.info("removed %d leftovers of a process that was killed", removed)
 

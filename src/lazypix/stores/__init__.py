@@ -8,6 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+PIECE_BYTES = 1024 * 1024
+"""How much of a blob is held in memory at once while it is read in pieces."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
@@ -20,18 +23,37 @@ class Blob:
     """UTC."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a store can do, as found out when it was opened."""
+
+    creates_once: bool = True
+    """Of several `create` at once exactly one succeeds. Without it a late one may replace an earlier one's blob:
+    the catalog's claim, which comes first, is then the only guard."""
+    reads_ranges: bool = True
+    """A part of a blob is read without reading what stands before it."""
+    lists_prefixes: bool = True
+    """`list` and `delete_prefix` cost what they find; without it they walk over everything there is."""
+
+
 class BlobStore(Protocol):
     """Keeps blobs by key. Safe to use from many threads and processes at once.
 
     A key is one or more segments joined by `/`; no segment is empty, begins with a dot, or holds a control
-    character. A blob appears whole or not at all, and what was acknowledged survives a power cut.
+    character. A blob appears whole or not at all, and what was acknowledged survives a power cut. Stores that keep a
+    content type derive it from the key's extension.
 
     Every method raises `StoreFailed` when the store cannot do its work, and `ValueError` for a malformed key
-    (a programmer's mistake: idents are checked long before).
+    (a programmer's mistake: idents are checked long before). No error and no `repr` holds a secret.
     """
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can do."""
+        ...
+
     def create(self, key: str, source: bytes | Path) -> None:
-        """Store a new blob. Of several writers at once exactly one succeeds.
+        """Store a new blob. Of several writers at once exactly one succeeds, if `capabilities` say so.
 
         A `Path` is a finished file that the store may take over (it is gone afterwards) or copy.
 
@@ -59,6 +81,16 @@ class BlobStore(Protocol):
         """
         ...
 
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from `start`, `length` of them or all, in pieces of about `PIECE_BYTES`.
+
+        What lies behind the end is not there: no error, only fewer bytes.
+
+        Raises:
+            BlobMissing: there is none; raised with the first piece at the latest.
+        """
+        ...
+
     def head(self, key: str) -> Blob:
         """Return size and time of the blob.
 
@@ -74,16 +106,43 @@ class BlobStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Yield the blobs whose keys begin with `prefix` (empty, or ending in `/`), in the order of their keys."""
+    def url(self, key: str, *, expires_s: int | None) -> str | None:
+        """Return an address at which a client gets the blob from the store itself; None when there is none.
+
+        With `expires_s` it is signed, and good for that many seconds; without, it is the public one. Whether the blob
+        exists is not checked.
+        """
+        ...
+
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[Blob]:
+        """Yield the blobs whose keys begin with `prefix` (empty, or ending in `/`), in the order of their keys.
+
+        With `after`, only those whose keys come behind it.
+        """
         ...
 
     def delete(self, key: str) -> bool:
-        """Remove the blob; return whether there was one."""
+        """Remove the blob; return whether there was one (as far as the store can tell: if in doubt, True)."""
         ...
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove all blobs under `prefix`, which ends in `/`; return how many there were."""
+        ...
+
+    def check(self) -> None:
+        """Ask for a sign of life: that blobs could be read and written now.
+
+        Raises:
+            StoreFailed: they could not.
+        """
+        ...
+
+    def sweep(self, *, older_than_s: float) -> int:
+        """Remove what killed processes left half done, if it is this old; return how many things."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back. A second time does nothing."""
         ...
 
 

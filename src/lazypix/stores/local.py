@@ -6,14 +6,16 @@ import errno
 import os
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from lazypix.errors import BlobExists, BlobMissing, LazypixError, StoreFailed, StoreFull
-from lazypix.stores import Blob, check_key
+from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key
 
 _TEMPORARY = ".tmp"
 _DELETED = ".deleted"
@@ -25,18 +27,25 @@ class LocalStore:
 
     A blob is written to a temporary file, flushed to the disk (fsync), linked or renamed into place, and its folder
     is flushed too. A store deletes an image by renaming its folder away first, so that it vanishes at once.
+
+    `public_url` is where a web server shows the folder, for `url`.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, public_url: str = "") -> None:
         self.root = Path(root).absolute()
+        self._public_url = public_url.rstrip("/")
         self._temporary = self.root / _TEMPORARY
         self._deleted = self.root / _DELETED
         with _Translated("open", str(self.root)):
-            self._temporary.mkdir(parents=True, exist_ok=True)
-            self._deleted.mkdir(exist_ok=True)
+            make_folder(self._temporary)
+            make_folder(self._deleted)
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.root)!r})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
 
     def create(self, key: str, source: bytes | Path) -> None:
         target = self._path(key)
@@ -52,11 +61,22 @@ class LocalStore:
 
     def put(self, key: str, source: bytes | Path, *, durable: bool = True) -> None:
         target = self._path(key)
-        self._place(key, source, lambda finished: _rename(finished, target), flush_folder=durable)
+        self._place(key, source, lambda finished: _rename(finished, target), flush_folders=durable)
 
     def get(self, key: str) -> bytes:
         with _Translated("read", key):
             return self._path(key).read_bytes()
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        with _Translated("read", key), self._path(key).open("rb") as file:
+            file.seek(start)
+            left = length
+            while left is None or left > 0:
+                piece = file.read(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
+                if not piece:
+                    return
+                left = None if left is None else left - len(piece)
+                yield piece
 
     def head(self, key: str) -> Blob:
         with _Translated("read", key):
@@ -68,9 +88,14 @@ class LocalStore:
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
 
-    def list(self, prefix: str = "") -> Iterator[Blob]:
+    def url(self, key: str, *, expires_s: int | None) -> str | None:
+        if not self._public_url or expires_s is not None:
+            return None
+        return f"{self._public_url}/{quote(check_key(key), safe='/,=')}"
+
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[Blob]:
         start = self._path(prefix.rstrip("/")) if prefix else self.root
-        yield from self._walk(start, prefix)
+        yield from self._walk(start, prefix, after)
 
     def delete(self, key: str) -> bool:
         target = self._path(key)
@@ -84,7 +109,7 @@ class LocalStore:
 
     def delete_prefix(self, prefix: str) -> int:
         folder = self._path(prefix.rstrip("/"))
-        doomed = self._deleted / uuid.uuid4().hex
+        doomed = self._deleted / _unique()
         with _Translated("delete", prefix):
             try:
                 os.rename(f"{folder}/", doomed)  # noqa: PTH104  # the slash: a blob of this name is not meant
@@ -95,51 +120,71 @@ class LocalStore:
             shutil.rmtree(doomed)
             return count
 
-    def sweep(self) -> int:
-        """Remove what a killed process left half done; only when no other process uses the folder."""
+    def check(self) -> None:
+        try:
+            for folder in (self._temporary, self._deleted):
+                os.scandir(folder).close()
+        except OSError as error:
+            raise StoreFailed(f"The store's folder cannot be read ({error.strerror})") from error
+
+    def sweep(self, *, older_than_s: float) -> int:
+        latest, removed = time.time_ns() - int(older_than_s * 1e9), 0
         with _Translated("sweep", str(self.root)):
-            leftovers = [*self._temporary.iterdir(), *self._deleted.iterdir()]
-            for leftover in leftovers:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            return len(leftovers)
+            for leftover in (*self._temporary.iterdir(), *self._deleted.iterdir()):
+                if _made_ns(leftover) <= latest:
+                    with suppress(FileNotFoundError):  # finished meanwhile
+                        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                        removed += 1
+        return removed
+
+    def close(self) -> None:
+        pass
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
     def _place(
-        self, key: str, source: bytes | Path, into_place: Callable[[Path], None], *, flush_folder: bool = True
+        self, key: str, source: bytes | Path, into_place: Callable[[Path], None], *, flush_folders: bool = True
     ) -> None:
-        """Make `source` a durable temporary file, then do `into_place`, then flush the folder.
+        """Make `source` a durable temporary file, then do `into_place`, then flush the folders up to the root.
 
-        Without the last step a power cut may lose the name, but never leaves a name for half a file.
+        Without the last step a power cut may lose the name, but never leaves a name for half a file. All folders,
+        and not only those made here: another thread that made one may not have flushed it yet.
         """
         folder = self._path(key).parent
-        finished = self._temporary / uuid.uuid4().hex
+        finished = self._temporary / _unique()
         with _Translated("write", key):
             try:
                 _write_durably(finished, source)
                 _made_where_folder_is_missing(folder, lambda: into_place(finished))
-                if flush_folder:
+                while flush_folders:
                     _flush_folder(folder)
+                    if folder == self.root:
+                        break
+                    folder = folder.parent
             except BaseException:
                 with suppress(FileNotFoundError):
                     finished.unlink()
                 raise
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[Blob]:
+    def _walk(self, folder: Path, prefix: str, after: str) -> Iterator[Blob]:
         try:
             # Folders sort as if their name ended in "/", so that keys come out in order.
             entries = sorted(os.scandir(folder), key=lambda e: e.name + ("/" if e.is_dir() else ""))
         except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise StoreFailed(f"Could not list {prefix or 'the store'} ({error.strerror})") from error
         for entry in entries:
+            key = prefix + entry.name
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
-            else:
+                if f"{key}/" > after or after.startswith(f"{key}/"):
+                    yield from self._walk(Path(entry.path), f"{key}/", after)
+            elif key > after:
                 with suppress(FileNotFoundError):  # deleted since
-                    yield _blob(prefix + entry.name, entry.stat())
+                    yield _blob(key, entry.stat())
 
 
 class _Translated:
@@ -190,20 +235,33 @@ def _made_where_folder_is_missing(folder: Path, act: Callable[[], None]) -> None
         try:
             act()
         except FileNotFoundError:
-            _make_folder(folder)
+            make_folder(folder)
         else:
             return
     act()
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder with its parents, each one flushed into the folder that holds it."""
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents, each one flushed into the folder that holds it; one that exists is fine."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir()
     _flush_folder(folder.parent)
+
+
+def _unique() -> str:
+    """Return a name that tells when it was made: a renamed file's own time says nothing of that."""
+    return f"{time.time_ns():016x}-{uuid.uuid4().hex}"
+
+
+def _made_ns(path: Path) -> int:
+    """Return when a temporary name was made, nanoseconds since 1970; 0 for one that is not ours."""
+    try:
+        return int(path.name.partition("-")[0], 16)
+    except ValueError:
+        return 0
 
 
 def _flush_folder(folder: Path) -> None:

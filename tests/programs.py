@@ -1,0 +1,266 @@
+"""The real servers that lazypix is tried against: each started on a free loopback port, and stopped by its process id.
+
+Where a program is not installed its tests are skipped by name; where `CI` is set that is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.waiting import until
+
+ROOT = Path(__file__).parent.parent
+START_S = 60.0
+ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
+AZURE_ACCOUNT = "devstoreaccount1"
+# Azurite's published account key, the same everywhere. Source: Azurite README, "Default Storage Account".
+AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A running server, in a process group of its own."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def pause(self) -> None:
+        """Stop it without closing anything: connections hang."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+
+def find(name: str, *folders: str | Path) -> str:
+    """Return the path of a program, or skip the test (fail in CI)."""
+    places = [str(Path(sys.executable).parent), *(str(f) for f in folders), os.environ.get("PATH", ""), "/usr/sbin"]
+    found = shutil.which(name, path=os.pathsep.join(places))
+    if found is None:
+        message = f"{name} is not installed; scripts/servers.sh installs it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now, below those that outgoing connections are given."""
+    sockets: list[socket.socket] = []
+    try:
+        while len(sockets) < count:
+            port = 10_000 + int.from_bytes(os.urandom(2), "big") % 20_000
+            taken = socket.socket()
+            try:
+                taken.bind(("127.0.0.1", port))
+            except OSError:
+                taken.close()
+                continue
+            sockets.append(taken)
+        return [taken.getsockname()[1] for taken in sockets]
+    finally:
+        for taken in sockets:
+            taken.close()
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, ready: Callable[[int], bool], *, log: Path, user: int | None = None
+) -> Iterator[Program]:
+    """Run a server until the end of the block."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, user=user
+        )
+    program = Program(port=port, process=process)
+    try:
+        until(
+            lambda: process.poll() is not None or ready(port),
+            START_S,
+            lambda: f"{command[0]} did not start:\n{log.read_text(errors='replace')[-4000:]}",
+        )
+        if process.poll() is not None:
+            pytest.fail(f"{command[0]} ended at once:\n{log.read_text(errors='replace')[-4000:]}")
+        yield program
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
+        program.kill()
+
+
+def listens(port: int) -> bool:
+    with closing(socket.socket()) as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def answers(path: str) -> Callable[[int], bool]:
+    """Return a check that a server answers an HTTP request with 200."""
+
+    def ready(port: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    return ready
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[Program]:
+    """Run a strict S3 server, with real signatures; it keeps its data in `folder`."""
+    weed = find("weed")
+    ports = free_ports(8)
+    config = folder / "s3.json"
+    identity = {
+        "name": "t",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config.write_text(json.dumps({"identities": [identity]}))
+    names = (
+        "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
+        "s3.port.grpc", "s3.port",
+    )  # fmt: skip
+    command = [
+        weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-master.telemetry=false",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-filer", "-s3", f"-s3.config={config}",
+        "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
+    ]  # fmt: skip
+    with running(command, ports[-1], answers("/healthz"), log=folder / "weed.log") as program:
+        yield program
+
+
+@contextmanager
+def rclone_s3(folder: Path) -> Iterator[Program]:
+    """Run a poor S3 server: it ignores conditional puts, and answers ranges with everything."""
+    (port,) = free_ports(1)
+    root = folder / "root"
+    (root / "bucket").mkdir(parents=True, exist_ok=True)
+    keys = f"{ACCESS_KEY},{SECRET_KEY}"
+    command = [
+        find("rclone"), "serve", "s3", "--config", "/dev/null", "--addr", f"127.0.0.1:{port}", "--auth-key", keys,
+        str(root),
+    ]  # fmt: skip
+    with running(command, port, listens, log=folder / "rclone.log") as program:
+        yield program
+
+
+@contextmanager
+def azurite(folder: Path) -> Iterator[Program]:
+    """Run Azure's blob storage emulator."""
+    (port,) = free_ports(1)
+    command = [
+        find("azurite-blob", ROOT / ".programs" / "node_modules" / ".bin"), "--blobHost", "127.0.0.1", "--blobPort",
+        str(port), "--location", str(folder), "--skipApiVersionCheck", "--disableTelemetry", "--silent",
+    ]  # fmt: skip
+    with running(command, port, listens, log=folder / "azurite.log") as program:
+        yield program
+
+
+@contextmanager
+def redis(folder: Path, *, port: int | None = None) -> Iterator[Program]:
+    """Run a Redis server without persistence."""
+    port = port or free_ports(1)[0]
+    command = [
+        find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir",
+        str(folder),
+    ]  # fmt: skip
+    with running(command, port, listens, log=folder / "redis.log") as program:
+        yield program
+
+
+@contextmanager
+def memcached(folder: Path, *, port: int | None = None) -> Iterator[Program]:
+    """Run a memcached server."""
+    port = port or free_ports(1)[0]
+    user = ["-u", "nobody"] if os.getuid() == 0 else []
+    command = [find("memcached"), *user, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64"]
+    with running(command, port, listens, log=folder / "memcached.log") as program:
+        yield program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    """A running PostgreSQL cluster, and how to start it again."""
+
+    program: Program
+    url: str
+    """Of its first database, as SQLAlchemy wants it."""
+
+
+@contextmanager
+def postgres(*, port: int | None = None, folder: Path | None = None) -> Iterator[Postgres]:
+    """Run PostgreSQL on a new cluster, or on the one in `folder` (which this user, or `postgres`, owns)."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    initdb = find("initdb", *versions)
+    user = _postgres_user()
+    port = port or free_ports(1)[0]
+    made = None
+    if folder is None:
+        made = folder = Path(
+            tempfile.mkdtemp(prefix="lazypix-postgres-")
+        )  # outside of pytest's, which is root's alone
+        if user is not None:
+            os.chown(folder, user, -1)
+    try:
+        if not (folder / "PG_VERSION").exists():
+            initial = [initdb, "-D", str(folder), "-U", "lazypix", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+            subprocess.run(initial, user=user, check=True, capture_output=True, timeout=120)
+        server = str(Path(initdb).with_name("postgres"))
+        command = [server, "-D", str(folder), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+        log = Path(tempfile.mkstemp(prefix="lazypix-postgres-", suffix=".log")[1])
+        try:
+            with running(command, port, _postgres_answers(initdb, port), log=log, user=user) as program:
+                yield Postgres(program=program, url=f"postgresql://lazypix@127.0.0.1:{port}/postgres")
+        finally:
+            log.unlink()
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _postgres_answers(initdb: str, port: int) -> Callable[[int], bool]:
+    ready = [str(Path(initdb).with_name("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return lambda _: subprocess.run(ready, check=False, timeout=30).returncode == 0
+
+
+def _postgres_user() -> int | None:
+    """PostgreSQL refuses to run as root."""
+    if os.getuid() != 0:
+        return None
+    import pwd
+
+    return pwd.getpwnam("postgres").pw_uid
+
+
+def environment_of(**more: str) -> Mapping[str, str]:
+    """Return this process' environment with no setting of lazypix or of a cloud in it, and `more`."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LAZYPIX_", "AWS_", "AZURE_", "GOOGLE_"))}
+    return {**clean, **more}
