@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import settings
+from tests import programs
+from tests.programs import Postgres
 from tests.watched import WatchedEngine
 
 from lazypix import Library
@@ -16,6 +20,8 @@ from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.engine.threads import ThreadEngine
 
 GRACE_S = 10.0
+LASTING: set[int] = set()
+"""Processes that serve all tests, and end with the last."""
 
 # No deadline for one example: on a busy machine it would measure the machine.
 settings.register_profile("lazypix", deadline=None, max_examples=150)
@@ -48,7 +54,8 @@ def _children() -> dict[int, str]:
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in _read(children).split():
             command = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
-            if "multiprocessing.resource_tracker" not in command:  # one for the life of the process
+            # The resource tracker lives as long as this process.
+            if "multiprocessing.resource_tracker" not in command and int(pid) not in LASTING:
                 found[int(pid)] = command
     return found
 
@@ -74,6 +81,28 @@ def renderers() -> Iterator[RendererEngine]:
     processes = RendererEngine(2, RendererLimits(deadline_s=30))
     yield processes
     processes.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL cluster for all tests."""
+    with programs.postgres() as running:
+        LASTING.add(running.program.process.pid)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: Postgres) -> Callable[[], str]:
+    """A function that makes an empty PostgreSQL database, and returns its address."""
+    numbers = itertools.count()
+
+    def make() -> str:
+        name = f"test{next(numbers)}"
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return postgres.url.rpartition("/")[0] + f"/{name}"
+
+    return make
 
 
 @pytest.fixture

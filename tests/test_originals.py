@@ -238,9 +238,10 @@ def test_what_is_published_while_it_is_swept_stays(library: Library) -> None:
     library.store.create("cat/origin.jpg", JPG)
     unfinished = library.catalog.unfinished
 
-    def seen_too_early(*, older_than_s: float = 0) -> list[tuple[str, State]]:
-        found = unfinished(older_than_s=older_than_s)
-        library.catalog.publish("cat")
+    def seen_too_early(*states: State, **options: Any) -> list[tuple[str, State]]:
+        found = unfinished(*states, **options)
+        if found:
+            library.catalog.publish("cat")
         return found
 
     library.catalog.unfinished = seen_too_early  # type: ignore[method-assign]

@@ -213,8 +213,11 @@ def test_deleting_while_a_variant_is_made_leaves_no_blob(watching: Library, watc
     original.write_bytes(body)  # as if the renderer had opened it before
     deleted.set()
     assert p.opened(_made(making).body).size == (60, 40)
-    until(lambda: all_blobs(watching) == [])
-    assert watching.catalog.variants("cat") == []
+    assert all_blobs(watching) == ["cat/origin.jpg"], "the variant was not stored"
+    assert watching.catalog.variants.of("cat") == []
+    watching.sweep(older_than_s=0)  # looks through what was deleted once more
+    assert all_blobs(watching) == []
+    assert watching.catalog.states(["cat"]) == {"cat": "gone"}
 
 
 def test_deleting_before_the_original_is_read_is_an_error_and_leaves_no_blob(

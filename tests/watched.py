@@ -23,6 +23,10 @@ class WatchedEngine:
         self._threads = ThreadEngine(4)
         self._pool = ThreadPoolExecutor(8)
 
+    @property
+    def workers(self) -> int:
+        return 4
+
     def inspect(self, path: str, limits: Limits) -> Future[Probe]:
         return self._threads.inspect(path, limits)
 

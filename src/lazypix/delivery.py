@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 
 from lazypix.cache import MemoryCache
@@ -18,15 +19,18 @@ from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.native import MOUNT
 from lazypix.dialects.ordered import DIALECTS, parse
-from lazypix.errors import BlobMissing, LazypixError, NotFound
+from lazypix.errors import BadTransform, BlobMissing, LazypixError, NotFound
 from lazypix.formats import by_name
+from lazypix.generations import Ticket
 from lazypix.http import (
     SAFE,
     Answer,
+    Body,
     FileBody,
     Headers,
     Representation,
     Request,
+    StreamBody,
     content_disposition,
     error_answer,
     not_modified,
@@ -35,7 +39,7 @@ from lazypix.http import (
     respond,
 )
 from lazypix.library import Library
-from lazypix.plan import ENGINE_VERSION, check_size
+from lazypix.plan import ENGINE_VERSION, Limits, check_size, make_plan
 from lazypix.transform import Transform
 from lazypix.variants import Variant
 
@@ -54,22 +58,37 @@ class Making:
 
     future: Future[Variant]
     finish: Callable[[Variant], Answer]
+    leave: Callable[[], None]
+    """To be called by a face that waits no longer, because its client is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hit:
-    """A cached representation, and the finished answer to a plain GET for it."""
+    """A cached representation, and the finished answer to a plain GET for it, while `ticket` is valid."""
 
+    ticket: Ticket
     whole: Representation
     plain: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A request, and what is known of it by the time the store is looked at."""
+
+    request: Request
+    ticket: Ticket
+    image: Image
+    wanted: Wanted
+    headers: Headers
+    negotiated: bool
 
 
 class Delivery:
     """Answers requests for images of one library. Safe to use from many threads.
 
     `max_age_s` is what caches are told; an ident is never given to other bytes, so only a deletion ends an
-    answer's truth. Answers in this process' memory live for `cache_ttl_s` seconds: as long may another process
-    serve what was just deleted.
+    answer's truth. Answers stay in this process' memory for `cache_ttl_s` seconds: as long may it serve what was
+    deleted on another machine. A deletion on this one is seen at once.
     """
 
     def __init__(
@@ -77,29 +96,31 @@ class Delivery:
         library: Library,
         *,
         cache_bytes: int = 128 * 1024 * 1024,
-        cache_ttl_s: float = 5.0,
+        cache_ttl_s: float = 2.5,
         max_age_s: int = 86_400,
         dialects: tuple[Dialect, ...] = DIALECTS,
     ) -> None:
         self._library = library
+        self._generations = library.generations
         self._dialects = dialects
-        stale_s = 7 * max_age_s
-        control = f"public, max-age={max_age_s}, stale-while-revalidate={stale_s}"
+        control = f"public, max-age={max_age_s}"
         self._common: Headers = ((b"cache-control", control.encode()), *SAFE)
         # Under (path, query), or (path, query, formats the client takes) when the answer depends on `Accept`.
         self._cache: MemoryCache[_Hit] = MemoryCache(max_bytes=cache_bytes, ttl_s=cache_ttl_s)
-        # Clients that revalidate must not need the image itself in memory: ident and answer under (path, query,
-        # formats the client takes, If-None-Match).
-        self._unchanged: MemoryCache[tuple[str, Answer]] = MemoryCache(max_bytes=cache_bytes // 16, ttl_s=cache_ttl_s)
+        # Clients that revalidate must not need the image itself in memory: ticket and answer under (path, query,
+        # formats the client takes, conditions).
+        self._unchanged: MemoryCache[tuple[Ticket, Answer]] = MemoryCache(
+            max_bytes=cache_bytes // 16, ttl_s=cache_ttl_s
+        )
 
     def cached(self, request: Request) -> Answer | None:
         """Answer from memory, or return None. Never blocks."""
         hit = self._cache.get((request.path, request.query))
         if hit is None:
             hit = self._cache.get((request.path, request.query, ranked_formats(request.accept)))
-            if hit is None:
-                known = self._unchanged.get(_condition(request))
-                return known[1] if known is not None else None
+        if hit is None or not self._generations.is_valid(hit.ticket):
+            known = self._unchanged.get(_condition(request))
+            return known[1] if known is not None and self._generations.is_valid(known[0]) else None
         return hit.plain if request.is_plain else respond(hit.whole, request)
 
     def begin(self, request: Request) -> Answer | Making:
@@ -110,19 +131,24 @@ class Delivery:
         """
         wanted = parse(Target.split(request.path, request.query, MOUNT), self._dialects)
         check_size(wanted.transform, self._library.limits)
+        ticket = self._generations.ticket(wanted.ident)  # before the look: see `Generations`
         image = self._library.get(wanted.ident)  # a row, mostly from memory: a deleted image is never "not modified"
         negotiated = wanted.transform.format is None and wanted.source_format is None
         headers = self._common
         if negotiated:
             headers = (*headers, *_VARY)
-            wanted = _decided(wanted, choose_format(ranked_formats(request.accept), image, wanted.transform))
-        if (unchanged := self._not_modified(request, wanted, headers)) is not None:
+            wanted = self._decided(request, image, wanted)
+        asked = _Asked(
+            request=request, ticket=ticket, image=image, wanted=wanted, headers=headers, negotiated=negotiated
+        )
+        self._check_possible(asked)
+        if (unchanged := self._not_modified(asked)) is not None:
             return unchanged  # nothing was read from the store, and nothing is made
         if wanted.transform.is_identity:
-            original = self._original(request, image, wanted, headers, negotiated=negotiated)
+            original = self._original(asked)
             if original is not None:
                 return original
-        return self._variant(request, image, wanted, headers, negotiated=negotiated)
+        return self._variant(asked)
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; blocks while a variant is made. Errors become answers."""
@@ -132,55 +158,64 @@ class Delivery:
         except LazypixError as error:
             return error_answer(error)
 
-    def forget(self, ident: str) -> None:
-        """Drop the answers of a deleted image from this process' memory."""
-        self._cache.delete_where(lambda hit: hit.whole.ident == ident)
-        self._unchanged.delete_where(lambda known: known[0] == ident)
+    def _decided(self, request: Request, image: Image, wanted: Wanted) -> Wanted:
+        """Resolve `Accept` into the transform's format."""
+        ranked = ranked_formats(request.accept)
+        name = choose_format(ranked, image, wanted.transform, self._library.limits)
+        return Wanted(ident=wanted.ident, transform=wanted.transform.as_format(name))
 
-    def _not_modified(self, request: Request, wanted: Wanted, headers: Headers) -> Answer | None:
+    def _check_possible(self, asked: _Asked) -> None:
+        """Refuse what cannot be had of this image, before conditions are looked at: it has no entity tag."""
+        wanted, image = asked.wanted, asked.image
+        if wanted.source_format is not None and wanted.source_format != image.format:
+            raise NotFound(f"The original of {image.ident} is {image.format}, not {wanted.source_format}")
+        if not _is_original(asked):
+            make_plan(wanted.transform, image.probe, self._library.limits)
+
+    def _not_modified(self, asked: _Asked) -> Answer | None:
+        request = asked.request
         if request.if_none_match is None:
             return None
-        tag = etag(wanted)
-        if precondition(request, tag, None) != 304:
+        tag, modified = etag(asked.wanted), asked.image.created
+        if precondition(request, tag, modified) != 304:
             return None
-        answer, condition = not_modified(tag, None, headers), _condition(request)
-        self._unchanged.set(condition, (wanted.ident, answer), len(repr(condition)) + _BOOKKEEPING_BYTES)
+        answer, condition = not_modified(tag, modified, asked.headers), _condition(request)
+        self._unchanged.set(condition, (asked.ticket, answer), len(repr(condition)) + _BOOKKEEPING_BYTES)
         return answer
 
-    def _original(
-        self, request: Request, image: Image, wanted: Wanted, headers: Headers, *, negotiated: bool
-    ) -> Answer | None:
+    def _original(self, asked: _Asked) -> Answer | None:
         """Answer with the original itself when that is what is asked for; else None."""
-        asked = wanted.source_format or wanted.transform.format
-        if asked != image.format:
-            if wanted.source_format is not None:
-                raise NotFound(f"The original of {image.ident} is {image.format}, not {wanted.source_format}")
+        if not _is_original(asked):
             return None
-        path = self._library.original_path(image)
-        body: bytes | FileBody
-        if path is None or image.size <= READ_WHOLE_BYTES:
-            body = self._library.original(image.ident)
+        image, originals = asked.image, self._library.originals
+        body: Body
+        if image.size <= READ_WHOLE_BYTES:
+            body = originals.read(image)
         else:
-            body = FileBody(path=path, start=0, length=image.size)
-        name = filename(image, "", by_name(image.format).extension)
-        whole = self._representation(image, wanted, body, by_name(image.format).mime, name, headers)
-        return self._finished(request, whole, b"store;desc=original", negotiated=negotiated)
+            originals.check_there(image)  # while an error can still be told
+            path = originals.path(image)
+            if path is not None:
+                body = FileBody(path=path, start=0, length=image.size)
+            else:
+                body = StreamBody(read=partial(originals.pieces, image), start=0, length=image.size)
+        found = by_name(image.format)
+        whole = self._representation(asked, body, found.mime, filename(image, "", found.extension))
+        return self._finished(asked, whole, b"store;desc=original")
 
-    def _variant(
-        self, request: Request, image: Image, wanted: Wanted, headers: Headers, *, negotiated: bool
-    ) -> Answer | Making:
+    def _variant(self, asked: _Asked) -> Answer | Making:
         def finish(variant: Variant) -> Answer:
             extension = by_name(variant.transform.format or "").extension
-            name = filename(image, variant.transform.stem, extension)
-            whole = self._representation(image, wanted, variant.body, variant.media_type, name, headers)
-            return self._finished(request, whole, _timing(variant), negotiated=negotiated)
+            name = filename(asked.image, variant.transform.stem, extension)
+            whole = self._representation(asked, variant.body, variant.media_type, name)
+            return self._finished(asked, whole, _timing(variant))
 
-        stored = self._stored(image, wanted)
+        stored = self._stored(asked.image, asked.wanted)
         if isinstance(stored, FileBody):
-            return self._large_variant(request, image, wanted, headers, stored)
+            return self._large_variant(asked, stored)
         if stored is not None:
             return finish(stored)
-        return Making(future=self._library.make(image, wanted.transform).delivered, finish=finish)
+        flight = self._library.make(asked.image, asked.wanted.transform)
+        return Making(future=flight.delivered, finish=finish, leave=flight.leave)
 
     def _stored(self, image: Image, wanted: Wanted) -> Variant | FileBody | None:
         """Return a stored variant, or its file when it is too large to be read whole."""
@@ -192,54 +227,58 @@ class Delivery:
             return FileBody(path=file[0], start=0, length=file[1])
         return self._library.stored(image, wanted.transform)
 
-    def _large_variant(
-        self, request: Request, image: Image, wanted: Wanted, headers: Headers, body: FileBody
-    ) -> Answer:
-        found = by_name(wanted.transform.format or "")
-        name = filename(image, wanted.transform.stem, found.extension)
-        whole = self._representation(image, wanted, body, found.mime, name, headers)
-        return self._finished(request, whole, b"store;desc=hit", negotiated=False)
+    def _large_variant(self, asked: _Asked, body: FileBody) -> Answer:
+        found = by_name(asked.wanted.transform.format or "")
+        name = filename(asked.image, asked.wanted.transform.stem, found.extension)
+        return self._finished(asked, self._representation(asked, body, found.mime, name), b"store;desc=hit")
 
-    def _representation(
-        self, image: Image, wanted: Wanted, body: bytes | FileBody, media_type: str, name: str, headers: Headers
-    ) -> Representation:
+    def _representation(self, asked: _Asked, body: Body, media_type: str, name: str) -> Representation:
         own = (
             (b"content-type", media_type.encode()),
             (b"content-disposition", content_disposition(name)),
         )
         return Representation(
-            ident=image.ident, body=body, etag=etag(wanted), modified=image.created, headers=(*own, *headers)
-        )
+            ident=asked.image.ident, body=body, etag=etag(asked.wanted), modified=asked.image.created,
+            headers=(*own, *asked.headers),
+        )  # fmt: skip
 
-    def _finished(self, request: Request, whole: Representation, timing: bytes, *, negotiated: bool) -> Answer:
+    def _finished(self, asked: _Asked, whole: Representation, timing: bytes) -> Answer:
         """Keep what is small in memory, and answer with how the work went."""
+        request = asked.request
         if isinstance(whole.body, bytes):
             hit = Representation(
                 ident=whole.ident, body=whole.body, etag=whole.etag, modified=whole.modified,
                 headers=(*whole.headers, *_HIT),
             )  # fmt: skip
             target: tuple[object, ...] = (request.path, request.query)
-            key = (*target, ranked_formats(request.accept)) if negotiated else target
+            key = (*target, ranked_formats(request.accept)) if asked.negotiated else target
             plain = respond(hit, Request(method="GET", path=request.path))
             size = len(whole.body) + len(request.path) + len(request.query) + _BOOKKEEPING_BYTES
-            self._cache.set(key, _Hit(whole=hit, plain=plain), size)
+            self._cache.set(key, _Hit(ticket=asked.ticket, whole=hit, plain=plain), size)
         answer = respond(whole, request)
         return Answer(status=answer.status, headers=(*answer.headers, (b"server-timing", timing)), body=answer.body)
+
+
+def _is_original(asked: _Asked) -> bool:
+    """Whether the original itself is what is asked for."""
+    wanted = asked.wanted
+    return wanted.transform.is_identity and (wanted.source_format or wanted.transform.format) == asked.image.format
 
 
 def _condition(request: Request) -> tuple[object, ...] | None:
     """Return what decides whether a client's copy is still good."""
     if request.if_none_match is None:
         return None
-    return request.path, request.query, ranked_formats(request.accept), request.if_none_match, request.if_match
+    conditions = (request.if_none_match, request.if_match, request.if_unmodified_since)
+    return request.path, request.query, ranked_formats(request.accept), *conditions
 
 
-def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform) -> str:
+def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform, limits: Limits) -> str:
     """Choose the format of a negotiated variant among those a client takes, best first.
 
     Animations stay animated (WebP, GIF); transparency is kept (AVIF, WebP, PNG) unless a background is given;
-    the rest is AVIF, WebP or JPEG. A client that takes none of these gets the best that it does take, and one that
-    takes nothing at all the most common one.
+    the rest is AVIF, WebP or JPEG. A format that cannot hold the result is passed over. A client that takes none of
+    these gets the best that it does take, and one that takes nothing at all the most common one.
     """
     if image.frames > 1:
         fitting: tuple[str, ...] = ("webp",) if transform.lossless else ("webp", "gif")
@@ -250,7 +289,19 @@ def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform) -
     else:
         fitting = ("avif", "webp", "jpg")
     able = [name for name in ranked if by_name(name).lossless or not transform.lossless]
-    return next((name for name in able if name in fitting), next(iter(able), fitting[-1]))
+    candidates = [name for name in able if name in fitting] or able or [fitting[-1]]
+    return next((name for name in candidates if _holds(name, image, transform, limits)), candidates[-1])
+
+
+def _holds(name: str, image: Image, transform: Transform, limits: Limits) -> bool:
+    """Tell whether a result in this format is possible; what is impossible in every format is told later."""
+    most = by_name(name).max_side
+    if most >= max(image.width, image.height, limits.max_side):
+        return True
+    try:
+        return max(make_plan(transform.as_format(name), image.probe, limits).size) <= most
+    except BadTransform:
+        return False
 
 
 def etag(wanted: Wanted) -> str:
@@ -269,10 +320,6 @@ def filename(image: Image, stem: str, extension: str) -> str:
     base = "".join(c for c in base if c.isprintable())[:100].strip() or image.ident
     size = stem.split(",")[0]
     return f"{base}-{size}.{extension}" if "x" in size and "=" not in size else f"{base}.{extension}"
-
-
-def _decided(wanted: Wanted, name: str) -> Wanted:
-    return Wanted(ident=wanted.ident, transform=wanted.transform.as_format(name))
 
 
 def _timing(variant: Variant) -> bytes:

@@ -23,6 +23,7 @@
     ├── Quarantined                  422  quarantined
     ├── Busy                         503  busy
     ├── StoreFailed                  503  store_failed
+    │   ├── OriginalDamaged          503  original_damaged
     │   ├── BlobMissing              503  blob_missing
     │   └── BlobExists               503  blob_exists
     ├── StoreFull                    507  store_full
@@ -183,6 +184,13 @@ class StoreFailed(LazypixError):
     status = 503
     code = "store_failed"
     retry_after_s = 5
+
+
+class OriginalDamaged(StoreFailed):
+    """The stored original is not what was uploaded; it is not served until it is repaired."""
+
+    code = "original_damaged"
+    retry_after_s = 600
 
 
 class BlobMissing(StoreFailed):

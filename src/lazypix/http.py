@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
@@ -52,7 +53,16 @@ class FileBody:
     length: int
 
 
-Body = bytes | FileBody
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBody:
+    """A part of a blob that comes in pieces: `length` bytes from `start`, which `read(start, length)` yields."""
+
+    read: Callable[[int, int], Iterator[bytes]]
+    start: int
+    length: int
+
+
+Body = bytes | FileBody | StreamBody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +110,7 @@ def respond(whole: Representation, request: Request) -> Answer:
     start, stop = part
     if start >= stop:
         unsatisfiable = (b"content-range", b"bytes */%d" % whole.size)
-        return Answer(status=416, headers=(unsatisfiable, *_NO_BODY))
+        return Answer(status=416, headers=(unsatisfiable, *_NO_BODY, *SAFE))
     content_range = (b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, whole.size))
     return _answer(206, whole, start, stop, request.method, content_range)
 
@@ -140,15 +150,15 @@ def _answer(
 
 
 def _failed(whole: Representation) -> Answer:
-    return Answer(status=412, headers=(*_validators(whole.etag, whole.modified), *_NO_BODY))
+    return Answer(status=412, headers=(*_validators(whole.etag, whole.modified), *_NO_BODY, *SAFE))
 
 
 _NO_BODY: Headers = ((b"content-length", b"0"), (b"cache-control", b"no-store"))
 
 
 def _slice(body: Body, start: int, stop: int) -> Body:
-    if isinstance(body, FileBody):
-        return FileBody(path=body.path, start=body.start + start, length=stop - start)
+    if isinstance(body, FileBody | StreamBody):
+        return replace(body, start=body.start + start, length=stop - start)
     return body if stop - start == len(body) else body[start:stop]
 
 
@@ -165,8 +175,8 @@ def _matches(header: str, etag: str, *, weak: bool) -> bool:
     return any((tag.removeprefix("W/") if weak else tag) == etag for tag in tags)
 
 
-# 30 digits are more than any file has; thousands would be more than int() reads.
-_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,30})-([0-9]{0,30})\s*", re.ASCII | re.IGNORECASE)
+# 1000 digits are more than any file has; more than 4300 would be more than int() reads.
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,1000})-([0-9]{0,1000})\s*", re.ASCII | re.IGNORECASE)
 
 
 def _range(request: Request, whole: Representation) -> tuple[int, int] | None:

@@ -28,7 +28,7 @@ _SET_BYTE_LOCK: int = getattr(fcntl, "F_OFD_SETLK", 0) if sys.maxsize > 2**32 el
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.002, 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight(Generic[T]):
     """One piece of work that many may wait for. Both futures are shared: nobody may cancel them."""
 
@@ -36,6 +36,8 @@ class Flight(Generic[T]):
     """The result, or the error that there will be none."""
     landed: Future[None] = field(default_factory=Future)
     """Done when the work has ended, and its key is free again; never an error."""
+    leave: Callable[[], None] = lambda: None
+    """To be called, once, by one who waits no longer; work that has not begun is dropped with the last of them."""
 
 
 Work = Callable[[Callable[[T], None]], None]
@@ -45,21 +47,21 @@ Work = Callable[[Callable[[T], None]], None]
 class SingleFlight(Generic[T]):
     """Runs work for a key once, however many ask for it at the same time; all get the same result or error.
 
-    At most `max_keys` pieces of work are under way or waiting for the executor; joining one that is there is
+    At most `max_keys` pieces of work are under way or waiting for an executor; joining one that is there is
     always possible.
     """
 
-    def __init__(self, executor: Executor, *, max_keys: int) -> None:
-        self._executor = executor
+    def __init__(self, *, max_keys: int) -> None:
         self._max_keys = max_keys
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # dropping work ends it, in the same thread
         self._flights: dict[str, Flight[T]] = {}
+        self._waiting: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def start(self, key: str, work: Work[T]) -> Flight[T]:
-        """Return the work that is under way for `key`, or start it.
+    def join(self, key: str, work: Work[T], executor: Executor) -> Flight[T]:
+        """Return the work that is under way for `key`, or have the executor do it.
 
         Raises:
             Busy: `max_keys` other keys are under way.
@@ -67,19 +69,30 @@ class SingleFlight(Generic[T]):
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None:
+                self._waiting[key] += 1
                 return flight
             if len(self._flights) >= self._max_keys:
                 raise Busy(f"{self._max_keys} images are being made; ask again in a moment")
             flight = self._flights[key] = Flight()
+            self._waiting[key] = 1
             flight.delivered.set_running_or_notify_cancel()  # one who gives up cannot cancel it for the others
             flight.landed.set_running_or_notify_cancel()
         try:
-            task = self._executor.submit(self._fly, key, work, flight)
+            task = executor.submit(self._fly, key, work, flight)
         except RuntimeError:  # the executor is shut down
             self._call_off(key, flight)
         else:
+            flight.leave = lambda: self._leave(key, flight, task)
             task.add_done_callback(lambda ended: self._call_off(key, flight) if ended.cancelled() else None)
         return flight
+
+    def _leave(self, key: str, flight: Flight[T], task: Future[None]) -> None:
+        with self._lock:
+            if self._flights.get(key) is not flight:
+                return
+            self._waiting[key] -= 1
+            if self._waiting[key] > 0 or not task.cancel():
+                return
 
     def _fly(self, key: str, work: Work[T], flight: Flight[T]) -> None:
         try:
@@ -98,6 +111,7 @@ class SingleFlight(Generic[T]):
         """Free the key; `error` is for those who wait, if nothing was delivered."""
         with self._lock:
             del self._flights[key]
+            del self._waiting[key]
         if not flight.delivered.done():
             flight.delivered.set_exception(error)
         flight.landed.set_result(None)

@@ -8,15 +8,17 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from lazypix.catalog import Catalog, Image, StoredVariant
+from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
 from lazypix.formats import by_name
+from lazypix.generations import Generations
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme
 from lazypix.lease import Flight, FolderInUse, KeyLocks
 from lazypix.originals import Originals
 from lazypix.plan import Limits
+from lazypix.shelf import Shelf
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore, make_folder
 from lazypix.transform import Transform
@@ -38,33 +40,58 @@ class Library:
         store: BlobStore,
         engine: Engine,
         folder: Path,
+        replica: BlobStore | None = None,
         limits: Limits | None = None,
         keys: KeyScheme | None = None,
         base_url: str = "",
         queue: int = 256,
         patience_s: float = 30.0,
+        facts_ttl_s: float = 2.5,
+        undelete_s: float = 0.0,
+        max_variants: int = 0,
+        max_variant_bytes: int = 0,
     ) -> None:
-        """`folder` holds incoming files and locks; `queue` bounds the variants being made at once."""
+        """Put a library together.
+
+        `folder`, on this machine, holds incoming files and locks; all processes of a machine share it. `replica` is a
+        store that may have copies. `queue` bounds the variants being made at once, `patience_s` how long work is
+        waited for, `facts_ttl_s` how long facts are believed that another machine may have changed. For `undelete_s`
+        seconds a deleted image can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept,
+        0: as many as come.
+        """
         self.catalog = catalog
         self.store = store
+        self.replica = replica
         self.engine = engine
         self.limits = limits or Limits()
         self.keys = keys or KeyScheme()
         self.base_url = base_url.rstrip("/")
+        self.undelete_s = undelete_s
         self.incoming = IncomingFolder(folder / "incoming", self.limits.max_bytes)
-        self._originals = Originals(
-            catalog=catalog, store=store, engine=engine, keys=self.keys, limits=self.limits, incoming=self.incoming
+        self.generations = Generations(folder / "generations")
+        self.originals = Originals(
+            catalog=catalog, store=store, replica=replica, engine=engine, keys=self.keys, limits=self.limits,
+            incoming=self.incoming, generations=self.generations, patience_s=patience_s, facts_ttl_s=facts_ttl_s,
+        )  # fmt: skip
+        self.shelf = Shelf(
+            catalog=catalog, store=store, keys=self.keys, max_variants=max_variants, max_bytes=max_variant_bytes
         )
         self._variants = Variants(
-            catalog=catalog, store=store, engine=engine, keys=self.keys, limits=self.limits,
-            originals=self._originals, locks=KeyLocks(folder / "locks"), queue=queue, patience_s=patience_s,
+            catalog=catalog, shelf=self.shelf, engine=engine, limits=self.limits, originals=self.originals,
+            locks=KeyLocks(folder / "locks"), queue=queue, patience_s=patience_s,
         )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all)
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, store: BlobStore | None = None, engine: Engine | None = None, **options: Any
+        cls,
+        folder: str | Path,
+        *,
+        catalog: Catalog | None = None,
+        store: BlobStore | None = None,
+        engine: Engine | None = None,
+        **options: Any,
     ) -> Library:
         """Open (or make) a library in a folder: SQLite, and unless others are given, files and rendering threads.
 
@@ -76,16 +103,18 @@ class Library:
             from lazypix.engine.threads import ThreadEngine  # loads libvips, which a server process does without
 
             engine = ThreadEngine()
-        catalog = Catalog.sqlite(root / "catalog.sqlite")
+        catalog = catalog or Catalog.sqlite(root / "catalog.sqlite")
         return cls(catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root, **options)
 
     def close(self) -> None:
         """Finish what is being made, then close all parts; a second time does nothing."""
         self._variants.stop_making()
         self.engine.close()
-        self._variants.close()
+        self.shelf.close()
         self.catalog.close()
         self.store.close()
+        if self.replica is not None:
+            self.replica.close()
         self._in_use.leave()
 
     def __enter__(self) -> Library:
@@ -133,7 +162,7 @@ class Library:
         metadata: Mapping[str, Any] | None = None,
     ) -> Image:
         """Store an original that has been received already; as `add`."""
-        return self._originals.add(incoming, ident=ident, filename=filename, metadata=metadata)
+        return self.originals.add(incoming, ident=ident, filename=filename, metadata=metadata)
 
     def get(self, ident: str) -> Image:
         """Return what is known of an image.
@@ -141,31 +170,47 @@ class Library:
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        return self._originals.get(ident)
+        return self.originals.get(ident)
 
-    def list(self, *, limit: int = 100, before: str | None = None) -> list[Image]:
-        """Return images, newest first; `before` continues after the last ident of the page before."""
-        return self.catalog.page(limit=limit, before=before)
+    def list(self, *, limit: int = 100, before: str | None = None, search: Search | None = None) -> list[Image]:
+        """Return images, newest first or as `search` says; `before` goes on behind the last ident of the page before.
+
+        Raises:
+            BadRequest: the search is malformed.
+            UnknownImage: `before` is not the ident of an image.
+        """
+        return self.catalog.search(search or Search(), limit=limit, behind=before)
 
     def original(self, ident: str) -> bytes:
         """Return the original, as it came.
 
         Raises:
             BadIdent, UnknownImage: there is no such image.
+            OriginalDamaged, BlobMissing: the store does not have it any more as it was.
         """
-        return self._originals.read(self.get(ident))
+        return self.originals.read(self.get(ident))
 
     def original_path(self, image: Image) -> Path | None:
         """Return the original's file, to be read only, or None when the store has no files."""
-        return self._originals.path(image)
+        return self.originals.path(image)
 
-    def delete(self, ident: str) -> None:
-        """Remove the original and all variants. The ident stays taken for ever.
+    def delete(self, ident: str, *, for_good: bool = False) -> None:
+        """Remove the original and all variants, also from the replica. The ident stays taken for ever.
+
+        For `undelete_s` seconds the image can be had back, unless it is deleted `for_good`.
 
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        self._originals.delete(ident)
+        self.originals.delete(ident, trash=self.undelete_s > 0 and not for_good)
+
+    def undelete(self, ident: str) -> Image:
+        """Have a deleted image back, with all its variants.
+
+        Raises:
+            BadIdent, UnknownImage: there is no such image that was deleted and can still be had back.
+        """
+        return self.originals.undelete(ident)
 
     # --- variants ----------------------------------------------------------------------------------------------
 
@@ -248,7 +293,9 @@ class Library:
         An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
         """
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
-        unfinished = self._originals.sweep(older_than_s=older_than_s)
+        trash_s = max(self.undelete_s, older_than_s)
+        unfinished = self.originals.sweep(older_than_s=older_than_s, trash_s=trash_s)
+        self.shelf.evict()
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 
     def _sweep_all(self) -> None:

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lazypix.cache import MemoryCache
-from lazypix.catalog import Catalog, Image
+from lazypix.catalog import Catalog, Image, State
 from lazypix.engine import Engine
-from lazypix.errors import BadUpload, BlobExists, IdentTaken, LazypixError
+from lazypix.errors import (
+    BadUpload,
+    BlobExists,
+    BlobMissing,
+    Busy,
+    IdentTaken,
+    LazypixError,
+    OriginalDamaged,
+    StoreFailed,
+)
 from lazypix.filenames import base_name, check_extension
-from lazypix.formats import by_name
+from lazypix.formats import READABLE, by_name
+from lazypix.generations import Generations, Ticket
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident, new_ident
 from lazypix.plan import Limits
 from lazypix.stores import BlobStore
 
+log = logging.getLogger("lazypix")
+T = TypeVar("T")
+
 _KNOWN_IMAGES = 20_000
-_FACTS_TTL_S = 5.0
 
 
 class Originals:
     """The originals of a library, in its store and its catalog. Safe to use from many threads.
 
-    What is known of an image is remembered for a few seconds: as long may this process take an image for present
-    that another one has deleted.
+    What is known of an image is remembered for `facts_ttl_s` seconds: as long may this process take an image for
+    present that a process on another machine has deleted; on this machine `generations` tells at once.
     """
 
     def __init__(
@@ -36,30 +50,38 @@ class Originals:
         *,
         catalog: Catalog,
         store: BlobStore,
+        replica: BlobStore | None,
         engine: Engine,
         keys: KeyScheme,
         limits: Limits,
         incoming: IncomingFolder,
+        generations: Generations,
+        patience_s: float,
+        facts_ttl_s: float,
     ) -> None:
         self._catalog = catalog
         self._store = store
+        self._replica = replica
         self._engine = engine
         self._keys = keys
         self._limits = limits
         self._incoming = incoming
-        self._facts: MemoryCache[Image] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=_FACTS_TTL_S)
+        self._generations = generations
+        self._patience_s = patience_s
+        self._facts: MemoryCache[tuple[Ticket, Image]] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=facts_ttl_s)
 
     def add(
         self, incoming: Incoming, *, ident: str | None, filename: str | None, metadata: Mapping[str, Any] | None
     ) -> Image:
         """Verify an original that has been received, and store it. Errors: as `Library.add`."""
+        chosen = ident is not None
         ident = check_ident(ident) if ident is not None else new_ident()
         metadata = _as_json({} if metadata is None else metadata)
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
         filename = base_name(filename)
-        probe = self._engine.inspect(str(incoming.path), self._limits).result()
+        probe = self._patiently(self._engine.inspect(str(incoming.path), self._limits))
         check_extension(filename, probe.format)
         image = Image(
             ident=ident,
@@ -70,16 +92,16 @@ class Originals:
             filename=filename,
             metadata=metadata,
         )
-        self._store_durably(image, incoming.path)
+        self._store_durably(image, incoming.path, chosen=chosen)
         return image
 
-    def _store_durably(self, image: Image, path: Path) -> None:
+    def _store_durably(self, image: Image, path: Path, *, chosen: bool) -> None:
         """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim."""
         self._catalog.claim(image)
         try:
-            if next(iter(self._store.list(self._keys.folder(image.ident))), None) is not None:
-                raise BlobExists(f"There are blobs of {image.ident} that the catalog does not know")
-            self._store.create(self._key(image), path)
+            if chosen:
+                self._check_nothing_is_there(image)
+            self._store.create(self.key(image), path)
         except BlobExists:
             if self._catalog.withdraw(image.ident):  # the blobs are not ours to remove
                 self._catalog.abandon(image.ident)
@@ -101,38 +123,73 @@ class Originals:
             BadIdent, UnknownImage: there is no such image.
         """
         known = self._facts.get(check_ident(ident))
-        if known is None:
-            known = self._catalog.get(ident)
-            self._facts.set(ident, known, 1)
-        return known
+        if known is not None and self._generations.is_valid(known[0]):
+            return known[1]
+        ticket = self._generations.ticket(ident)  # before the look: a deletion in between makes it invalid
+        image = self._catalog.get(ident)
+        self._facts.set(ident, (ticket, image), 1)
+        return image
 
     def forget(self, ident: str) -> None:
-        """Have the facts of an image read again: they changed."""
-        self._facts.delete(ident)
+        """Have what is remembered of an image looked up again, by all processes of this machine."""
+        self._generations.change(ident)
 
     def read(self, image: Image) -> bytes:
         """Return the original, as it came.
 
         Raises:
             UnknownImage: it was deleted.
+            OriginalDamaged, BlobMissing: the store does not have it any more as it was.
         """
+        self.check_intact(image)
         with self.looking_again(image):
-            return self._store.get(self._key(image))
+            return self._store.get(self.key(image))
+
+    def pieces(self, image: Image, start: int, length: int) -> Iterator[bytes]:
+        """Yield a part of the original; errors as `read`, with the first piece."""
+        self.check_intact(image)
+        with self.looking_again(image):
+            yield from self._store.read(self.key(image), start, length)
+
+    def check_intact(self, image: Image) -> None:
+        """Refuse an original whose stored bytes are known to be wrong.
+
+        Raises:
+            OriginalDamaged: so it is.
+        """
+        if image.damaged:
+            raise OriginalDamaged(f"The stored original of {image.ident} is damaged, and waits to be repaired")
+
+    def check_there(self, image: Image) -> None:
+        """Make sure that the original lies in the store, without reading it. Errors: as `read`."""
+        self.check_intact(image)
+        with self.looking_again(image):
+            self._store.head(self.key(image))
 
     def path(self, image: Image) -> Path | None:
         """Return the original's file, to be read only, or None when the store has no files."""
-        return self._store.local_path(self._key(image))
+        return self._store.local_path(self.key(image))
 
     @contextmanager
     def file(self, image: Image) -> Iterator[Path]:
-        """Give a file with the original's bytes, to be read only, while it is used: its own, or a copy."""
+        """Give a file with the original's bytes, to be read only, while it is used: its own, or a verified copy.
+
+        Raises:
+            OriginalDamaged, BlobMissing: the store does not have it any more as it was.
+        """
+        self.check_intact(image)
         path = self.path(image)
         if path is not None:
+            if not path.exists():
+                raise BlobMissing(f"The original of {image.ident} is not in the store")
             yield path
             return
         with self._incoming.new() as copy:
-            copy.write(self._store.get(self._key(image)))
+            for piece in self._store.read(self.key(image)):
+                copy.write(piece)
             copy.finish()
+            if copy.sha256 != image.sha256:
+                self._found_damaged(image)
             yield copy.path
 
     @contextmanager
@@ -145,29 +202,61 @@ class Originals:
             self.get(image.ident)  # raises UnknownImage
             raise
 
-    def delete(self, ident: str) -> None:
-        """Remove the original and all variants. Errors: as `Library.delete`."""
-        self._catalog.begin_delete(check_ident(ident))
+    def delete(self, ident: str, *, trash: bool) -> None:
+        """Hide the image; then, unless it goes to the trash, remove it. Errors: as `Library.delete`."""
+        image = self._catalog.begin_delete(check_ident(ident), trash=trash)
         self.forget(ident)
-        self._finish_delete(ident)
+        if trash:
+            return
+        try:
+            self._finish_delete(image.ident)
+        except LazypixError as error:  # it is deleted, and stays so; the sweeper removes what is left
+            log.warning("%s is deleted, but not all of its blobs are removed yet: %s", ident, error)
+
+    def undelete(self, ident: str) -> Image:
+        """Have a trashed image back. Errors: as `Library.undelete`."""
+        self._catalog.undelete(check_ident(ident))
+        self.forget(ident)
+        return self.get(ident)
 
     def remove_blobs(self, ident: str) -> None:
-        """Remove all blobs of an image that is deleted.
+        """Remove all blobs of an image that is deleted, also those of the replica.
 
         Raises:
             StoreFailed: some of them may be there still.
         """
-        self._store.delete_prefix(self._keys.folder(ident))
+        for store in (self._store, self._replica):
+            if store is None:
+                continue
+            if store.capabilities.lists_prefixes:
+                store.delete_prefix(self._keys.folder(ident))
+            else:
+                for key in self._known_keys(ident):
+                    store.delete(key)
 
-    def sweep(self, *, older_than_s: float) -> int:
-        """Finish the deletions and undo the claims that are this old; return how many there were."""
+    def sweep(self, *, older_than_s: float, trash_s: float) -> int:
+        """Finish the deletions and undo the claims that are this old, and empty the trash; return how many.
+
+        What was deleted is looked through once more after a while: whoever was storing a variant at that moment and
+        was killed right then could not take it back.
+        """
+        expired = self._catalog.unfinished("trashed", older_than_s=trash_s)
+        for ident, _ in expired:
+            if self._catalog.empty_trash(ident):
+                self._finish_delete(ident)
         unfinished = self._catalog.unfinished(older_than_s=older_than_s)
         for ident, state in unfinished:
-            if state == "deleting":
-                self._finish_delete(ident)
-            else:
-                self._retract(ident)
-        return len(unfinished)
+            self._finish(ident, state)
+        for ident, _ in self._catalog.unfinished("deleted", older_than_s=older_than_s):
+            self.remove_blobs(ident)
+            self._catalog.forget_deleted(ident)
+        return len(expired) + len(unfinished)
+
+    def _finish(self, ident: str, state: State) -> None:
+        if state == "deleting":
+            self._finish_delete(ident)
+        else:
+            self._retract(ident)
 
     def _retract(self, ident: str) -> None:
         """Undo a claim. The catalog decides first: what was published in the meantime is not touched."""
@@ -179,7 +268,40 @@ class Originals:
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
 
-    def _key(self, image: Image) -> str:
+    def _found_damaged(self, image: Image) -> None:
+        log.error("the stored original of %s is damaged: its bytes are not those that were uploaded", image.ident)
+        self._catalog.mark(image.ident, damaged=True)
+        self.forget(image.ident)
+        raise OriginalDamaged(f"The stored original of {image.ident} is damaged, and waits to be repaired")
+
+    def _check_nothing_is_there(self, image: Image) -> None:
+        """Refuse an ident whose blobs lie in the store without the catalog knowing; a new ident has none."""
+        if not self._store.capabilities.lists_prefixes:
+            return
+        if next(iter(self._store.list(self._keys.folder(image.ident))), None) is not None:
+            raise BlobExists(f"There are blobs of {image.ident} that the catalog does not know")
+
+    def _known_keys(self, ident: str) -> Iterator[str]:
+        """Yield the keys that an image may have, for stores that cannot list them."""
+        for variant in self._catalog.variants.of(ident):
+            yield self._keys.folder(ident) + variant.name
+        for format_name in READABLE:
+            yield self._keys.original(ident, by_name(format_name).extension)
+
+    def _patiently(self, work: Future[T]) -> T:
+        """Wait for a renderer, but not for ever: behind much work an upload is better refused."""
+        try:
+            return work.result(self._patience_s)
+        except TimeoutError:
+            if not work.done():
+                work.cancel()
+                raise Busy("All renderers are busy; nothing was stored; try again later") from None
+            raise
+        except FileNotFoundError:
+            raise StoreFailed("The upload was removed before it was stored; send it again") from None
+
+    def key(self, image: Image) -> str:
+        """Return the key of the original."""
         return self._keys.original(image.ident, by_name(image.format).extension)
 
 

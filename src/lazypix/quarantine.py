@@ -49,7 +49,7 @@ class Quarantine:
             )
         lost = self._lost.get(key)
         if lost is not None:
-            raise lost
+            raise type(lost)(str(lost))  # a fresh one: the same raised again and again would grow its traceback
 
     def remember(self, key: str, lost: RendererLost) -> None:
         """Note that a renderer was lost to the variant under this key."""

@@ -114,7 +114,8 @@ class Settings(BaseModel):
     cache_ttl_s: float = Field(
         5.0,
         ge=0,
-        description="Seconds an answer stays in memory; as long may another process serve a deleted one.",
+        description="Seconds that answers, and what is known of images, are believed without a look; as long may "
+        "another machine serve what was deleted.",
     )
     max_age_s: int = Field(86_400, ge=0, description="Seconds browsers and CDNs may keep an image (`Cache-Control`).")
 
@@ -173,6 +174,7 @@ def open_library(settings: Settings, engine: Engine | None = None) -> Library:
         base_url=settings.base_url,
         queue=settings.queue,
         patience_s=settings.request_deadline_s,
+        facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
     )
 
 
@@ -189,7 +191,7 @@ def make_renderers(settings: Settings) -> RendererEngine:
 def make_delivery(settings: Settings, library: Library) -> Delivery:
     """Make the delivery that the settings describe."""
     return Delivery(
-        library, cache_bytes=settings.cache_bytes, cache_ttl_s=settings.cache_ttl_s, max_age_s=settings.max_age_s
+        library, cache_bytes=settings.cache_bytes, cache_ttl_s=settings.cache_ttl_s / 2, max_age_s=settings.max_age_s
     )
 
 

@@ -9,20 +9,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lazypix.catalog import Catalog, Image, StoredVariant
-from lazypix.catalog.recorder import VariantRecorder
 from lazypix.engine import Engine
-from lazypix.errors import BlobMissing, RendererLost, StoreFailed, StoreFull
+from lazypix.errors import RendererLost
 from lazypix.formats import by_name
-from lazypix.keys import KeyScheme
 from lazypix.lease import Flight, KeyLocks, SingleFlight
 from lazypix.originals import Originals
-from lazypix.plan import Limits, Plan, make_plan
+from lazypix.plan import Limits, Plan, is_heavy, make_plan
 from lazypix.quarantine import Quarantine
-from lazypix.stores import BlobStore
+from lazypix.shelf import Shelf
 from lazypix.transform import Transform
 
 log = logging.getLogger("lazypix")
@@ -56,9 +53,8 @@ class Variants:
         self,
         *,
         catalog: Catalog,
-        store: BlobStore,
+        shelf: Shelf,
         engine: Engine,
-        keys: KeyScheme,
         limits: Limits,
         originals: Originals,
         locks: KeyLocks,
@@ -66,33 +62,27 @@ class Variants:
         patience_s: float,
     ) -> None:
         self._catalog = catalog
-        self._store = store
+        self._shelf = shelf
         self._engine = engine
-        self._keys = keys
         self._limits = limits
         self._originals = originals
         self._locks = locks
         self._patience_s = patience_s
-        self._makers = ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 2, thread_name_prefix="lazypix-make")
-        self._flights: SingleFlight[Variant] = SingleFlight(self._makers, max_keys=queue)
-        self._recorder = VariantRecorder(catalog, self._remove_deleted)
+        self._makers = ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 6, thread_name_prefix="lazypix-make")
+        # What takes a renderer for long never takes all of them: small sizes and uploads find one.
+        self._slow_makers = ThreadPoolExecutor(max(1, engine.workers - 1), thread_name_prefix="lazypix-make-slowly")
+        self._flights: SingleFlight[Variant] = SingleFlight(max_keys=queue)
         self._quarantine = Quarantine(catalog, engine, limits)
 
     def stop_making(self) -> None:
         """Finish what is being made, and make nothing any more."""
-        self._makers.shutdown(wait=True, cancel_futures=True)
-
-    def close(self) -> None:
-        """Record what was stored. To be called last, after `stop_making`."""
-        self._recorder.close()
+        for makers in (self._makers, self._slow_makers):
+            makers.shutdown(wait=True, cancel_futures=True)
 
     def stored(self, image: Image, transform: Transform) -> Variant | None:
         """Return a variant if it lies in the store; `transform` has its format decided."""
-        try:
-            body = self._store.get(self._key(image, transform))
-        except BlobMissing:
-            return None
-        return Variant(image=image, transform=transform, body=body)
+        body = self._shelf.find(image.ident, transform)
+        return Variant(image=image, transform=transform, body=body) if body is not None else None
 
     def stored_file(self, image: Image, transform: Transform) -> tuple[Path, int] | None:
         """Return the file of a stored variant, and its size in bytes; None when the store has no files.
@@ -100,14 +90,11 @@ class Variants:
         Raises:
             BlobMissing: the variant is not stored.
         """
-        key = self._key(image, transform)
-        path = self._store.local_path(key)
-        return (path, self._store.head(key).size) if path is not None else None
+        return self._shelf.find_file(image.ident, transform)
 
     def recorded(self, image: Image) -> Sequence[StoredVariant]:
         """Return what is known of the variants of an image that are stored."""
-        self._recorder.flush()
-        return self._catalog.variants(image.ident)
+        return self._catalog.variants.of(image.ident)
 
     def make(self, image: Image, transform: Transform) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
@@ -116,7 +103,7 @@ class Variants:
             BadTransform, Quarantined, Busy: as `Library.variant`.
         """
         plan = make_plan(transform, image.probe, self._limits)  # refuse before queueing
-        key = self._key(image, transform)
+        key = self._shelf.key(image.ident, transform)
         self._quarantine.check(image, key)
 
         def work(deliver: Callable[[Variant], None]) -> None:
@@ -132,9 +119,9 @@ class Variants:
                 log.debug("rendered %s", key)
                 # Nobody waits for the disk; the key stays taken until the variant is stored.
                 deliver(Variant(image=image, transform=transform, body=body, timings_ms=tuple(timer.laps)))
-                self._keep(image, transform, key, body)
+                self._shelf.keep(image, transform, body)
 
-        return self._flights.start(key, work)
+        return self._flights.join(key, work, self._slow_makers if is_heavy(plan) else self._makers)
 
     def _rendered(self, image: Image, plan: Plan, key: str) -> bytes:
         originals = self._originals
@@ -142,32 +129,11 @@ class Variants:
             try:
                 return self._engine.render(str(path), plan).result()
             except RendererLost as lost:
+                log.warning("%s was not made: %s", key, lost)
                 self._quarantine.remember(key, lost)
                 with suppress(RuntimeError):  # closing
                     self._makers.submit(self._quarantine.test, image, originals.file, originals.forget)
                 raise
-
-    def _keep(self, image: Image, transform: Transform, key: str, body: bytes) -> None:
-        """Store a variant that was made. It can be made again, so a store in trouble does not fail the request."""
-        try:
-            self._store.put(key, body, durable=False)
-        except (StoreFailed, StoreFull) as error:
-            log.warning("variant %s was made but not stored: %s", key, error)
-            return
-        stored = StoredVariant(
-            stem=transform.stem, format=transform.format or "", size=len(body), created=datetime.now(UTC)
-        )
-        self._recorder.add(image.ident, stored)
-
-    def _remove_deleted(self, ident: str) -> None:
-        """Remove the blobs of an image that was deleted while a variant of it was made."""
-        try:
-            self._originals.remove_blobs(ident)
-        except StoreFailed as error:
-            log.warning("variants of %s, which is deleted, are still there: %s", ident, error)
-
-    def _key(self, image: Image, transform: Transform) -> str:
-        return self._keys.variant(image.ident, transform.stem, by_name(transform.format or "").extension)
 
 
 class _Timer:

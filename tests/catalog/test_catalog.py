@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, text
-from tests.waiting import until
+from sqlalchemy import Engine, create_engine, event, text
 
-from lazypix.catalog import Catalog, Image, StoredVariant
+from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.schema import HEAD, MIGRATIONS
 from lazypix.catalog.tables import metadata
-from lazypix.errors import IdentTaken, StoreFailed, StoreFull, UnknownImage
+from lazypix.errors import Busy, IdentTaken, SettingsError, StoreFailed, StoreFull, UnknownImage
 from lazypix.plan import Probe
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+    return str(request.getfixturevalue("new_database")())
+
+
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog.sqlite(tmp_path / "catalog.sqlite")
+def catalog(url: str) -> Iterator[Catalog]:
+    opened = Catalog.open(url)
     yield opened
     opened.close()
 
@@ -45,7 +55,7 @@ def _image(ident: str = "cat", created: datetime = NOW) -> Image:
 
 
 def _variant(stem: str = "200x100", name: str = "webp") -> StoredVariant:
-    return StoredVariant(stem=stem, format=name, size=678, created=NOW)
+    return StoredVariant(stem=stem, format=name, size=678, created=NOW, sha256="cd" * 32, used=NOW)
 
 
 def _ready(catalog: Catalog, ident: str, created: datetime = NOW) -> Image:
@@ -62,10 +72,10 @@ def test_an_image_exists_from_its_publication_on(catalog: Catalog) -> None:
     catalog.claim(_image())
     with pytest.raises(UnknownImage, match="no image cat"):
         catalog.get("cat")
-    assert catalog.page() == []
+    assert catalog.search(Search()) == []
     catalog.publish("cat")
     assert catalog.get("cat") == _image()
-    assert catalog.page() == [_image()]
+    assert catalog.search(Search()) == [_image()]
 
 
 def test_what_is_known_is_upright(catalog: Catalog) -> None:
@@ -113,16 +123,16 @@ def test_only_a_claim_is_published(catalog: Catalog) -> None:
 
 def test_a_deleted_image_is_gone_and_its_ident_stays_taken(catalog: Catalog) -> None:
     _ready(catalog, "cat")
-    catalog.add_variants([("cat", _variant())])
+    catalog.variants.add([("cat", _variant())])
     assert catalog.begin_delete("cat") == _image()
     for gone in (catalog.get, catalog.begin_delete):
         with pytest.raises(UnknownImage):
             gone("cat")
-    assert catalog.page() == []
+    assert catalog.search(Search()) == []
     assert catalog.unfinished() == [("cat", "deleting")]
     catalog.end_delete("cat")
     assert catalog.unfinished() == []
-    assert catalog.variants("cat") == []
+    assert catalog.variants.of("cat") == []
     with pytest.raises(IdentTaken):
         catalog.claim(_image())
 
@@ -212,17 +222,17 @@ def test_variants_are_recorded_once(catalog: Catalog) -> None:
         ("cat", _variant("200x100", "jpg")),
         ("dog", _variant("100x", "png")),
     ]
-    assert catalog.add_variants(rows) == set()
-    later = replace(_variant("200x100", "jpg"), created=datetime(2040, 1, 1, tzinfo=UTC))
+    assert catalog.variants.add(rows) == set()
+    later = replace(_variant("200x100", "jpg"), size=9, created=datetime(2040, 1, 1, tzinfo=UTC))
     new = ("cat", _variant("100x", "png"))
-    assert catalog.add_variants([("cat", later), new, new]) == set()
-    assert catalog.variants("cat") == [
+    assert catalog.variants.add([("cat", later), new, new]) == set()
+    assert catalog.variants.of("cat") == [
         _variant("100x", "png"),
-        _variant("200x100", "jpg"),
+        later,
         _variant("200x100", "webp"),
     ]
-    assert catalog.variants("dog") == [_variant("100x", "png")]
-    assert catalog.variants("nobody") == []
+    assert catalog.variants.of("dog") == [_variant("100x", "png")]
+    assert catalog.variants.of("nobody") == []
     assert _variant().facts()["name"] == "200x100.webp"
 
 
@@ -231,70 +241,75 @@ def test_a_variant_of_an_image_that_is_not_there_is_not_recorded(catalog: Catalo
     catalog.claim(_image())
     if deleted:
         catalog.publish("cat")
-        catalog.add_variants([("cat", _variant())])
+        catalog.variants.add([("cat", _variant())])
         catalog.begin_delete("cat")
     _ready(catalog, "dog")
     rows = [("cat", _variant()), ("dog", _variant()), ("cat", _variant("other")), ("nobody", _variant())]
-    assert catalog.add_variants(rows) == {"cat", "nobody"}
-    assert catalog.variants("cat") == ([_variant()] if deleted else [])
-    assert catalog.variants("dog") == [_variant()]
+    assert catalog.variants.add(rows) == {"cat", "nobody"}
+    assert catalog.variants.of("cat") == ([_variant()] if deleted else [])
+    assert catalog.variants.of("dog") == [_variant()]
 
 
 # --- recording variants ----------------------------------------------------------------------------------------
 
 
-def test_variants_are_recorded_a_moment_later_and_together(catalog: Catalog) -> None:
+def test_variants_that_come_within_a_moment_are_recorded_together(catalog: Catalog) -> None:
     _ready(catalog, "cat")
     batches: list[int] = []
-    add = catalog.add_variants
+    add = catalog.variants.add
 
     def counted(rows: Sequence[tuple[str, StoredVariant]]) -> set[str]:
         batches.append(len(rows))
         return add(rows)
 
-    catalog.add_variants = counted  # type: ignore[method-assign]
-    recorder = VariantRecorder(catalog, pytest.fail, delay_s=0.2)
-    for width in range(1, 51):
-        recorder.add("cat", _variant(f"{width}x"))
-    assert catalog.variants("cat") == []
-    until(lambda: len(catalog.variants("cat")) == 50)
+    catalog.variants.add = counted  # type: ignore[method-assign]
+    recorder = VariantRecorder(catalog, delay_s=0.2)
+    waiting = [recorder.record("cat", _variant(f"{width}x")) for width in range(1, 51)]
+    assert not waiting[0].done()
+    assert all(done.result(20) for done in waiting)
+    assert len(catalog.variants.of("cat")) == 50
     assert batches == [50]
-    recorder.add("cat", _variant("60x"))
-    until(lambda: len(catalog.variants("cat")) == 51)
+    last = recorder.record("cat", _variant("60x"))
     recorder.close()
+    assert last.result(0)
     assert batches == [50, 1]
+    with pytest.raises(Busy):
+        recorder.record("cat", _variant("70x")).result(0)
 
 
-def test_nothing_is_waited_for_when_all_is_to_be_recorded_now(catalog: Catalog) -> None:
+def test_who_records_a_variant_is_told_whether_its_image_is_there(catalog: Catalog) -> None:
     _ready(catalog, "cat")
-    recorder = VariantRecorder(catalog, pytest.fail, delay_s=3600)
-    recorder.add("cat", _variant("1x"))
-    recorder.flush()
-    assert len(catalog.variants("cat")) == 1
-    recorder.add("cat", _variant("2x"))
+    _ready(catalog, "gone")
+    catalog.begin_delete("gone")
+    recorder = VariantRecorder(catalog)
+    told = {ident: recorder.record(ident, _variant()) for ident in ("cat", "dog", "gone")}
     recorder.close()
-    assert len(catalog.variants("cat")) == 2
+    assert {ident: done.result(0) for ident, done in told.items()} == {"cat": True, "dog": False, "gone": False}
 
 
-def test_variants_of_images_that_are_gone_are_told(catalog: Catalog) -> None:
-    _ready(catalog, "cat")
-    gone: list[str] = []
-    recorder = VariantRecorder(catalog, gone.append, delay_s=3600)
-    for ident in ("cat", "dog", "dog"):
-        recorder.add(ident, _variant())
-    recorder.close()
-    assert gone == ["dog"]
-
-
-def test_a_catalog_in_trouble_is_logged(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_catalog_in_trouble_is_told_to_who_records(catalog: Catalog) -> None:
     def fail(_: object) -> set[str]:
         raise StoreFailed("The catalog is not available")
 
-    catalog.add_variants = fail  # type: ignore[method-assign, assignment]
-    recorder = VariantRecorder(catalog, pytest.fail)
-    recorder.add("cat", _variant())
+    catalog.variants.add = fail  # type: ignore[method-assign, assignment]
+    recorder = VariantRecorder(catalog)
+    with pytest.raises(StoreFailed):
+        recorder.record("cat", _variant()).result(20)
     recorder.close()
-    assert "1 variants were stored but not recorded" in caplog.text
+
+
+def test_uses_are_noted_together_and_late(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    catalog.variants.add([("cat", _variant(stem)) for stem in ("1x", "2x", "3x")])
+    recorder = VariantRecorder(catalog, uses_delay_s=3600)
+    recorder.note_use(("cat", "3x", "webp"))
+    recorder.note_use(("cat", "1x", "webp"))
+    recorder.note_use(("cat", "no such", "webp"))
+    recorder.close()
+    assert [variant.stem for _, variant in catalog.variants.least_used(limit=1)] == ["2x"]
+    used = {variant.stem: variant.used for variant in catalog.variants.of("cat")}
+    assert used["2x"] == NOW
+    assert used["1x"] == used["3x"] != NOW
 
 
 # --- paging ----------------------------------------------------------------------------------------------------
@@ -307,7 +322,7 @@ def test_pages_are_newest_first_and_without_gaps(catalog: Catalog) -> None:
     expected = [f"i{number:02}" for number in reversed(range(20))]
     for limit in (1, 2, 3, 7, 20, 100):
         seen: list[str] = []
-        while page := catalog.page(limit=limit, before=seen[-1] if seen else None):
+        while page := catalog.search(Search(), limit=limit, behind=seen[-1] if seen else None):
             assert len(page) <= limit
             seen += [image.ident for image in page]
         assert seen == expected
@@ -316,25 +331,25 @@ def test_pages_are_newest_first_and_without_gaps(catalog: Catalog) -> None:
 def test_a_page_can_begin_after_an_image_deleted_meanwhile(catalog: Catalog) -> None:
     for number in range(4):
         _ready(catalog, f"i{number}", NOW + timedelta(seconds=number))
-    assert [image.ident for image in catalog.page(limit=2)] == ["i3", "i2"]
+    assert [image.ident for image in catalog.search(Search(), limit=2)] == ["i3", "i2"]
     catalog.begin_delete("i2")
     catalog.end_delete("i2")
-    assert [image.ident for image in catalog.page(before="i2")] == ["i1", "i0"]
+    assert [image.ident for image in catalog.search(Search(), behind="i2")] == ["i1", "i0"]
 
 
 def test_a_page_after_nothing_known_is_refused(catalog: Catalog) -> None:
     with pytest.raises(UnknownImage, match="no image nobody"):
-        catalog.page(before="nobody")
+        catalog.search(Search(), behind="nobody")
 
 
 # --- the database ----------------------------------------------------------------------------------------------
 
 
-def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
-    catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
+def test_what_was_written_is_there_after_reopening(url: str) -> None:
+    catalog = Catalog.open(url)
     _ready(catalog, "cat")
     catalog.close()
-    again = Catalog.sqlite(tmp_path / "catalog.sqlite")
+    again = Catalog.open(url)
     assert again.get("cat") == _image()
     again.close()
 
@@ -344,7 +359,7 @@ def test_a_writer_waits_for_another(tmp_path: Path) -> None:
     try:
         won = _race(8, lambda n: _claim_many(catalogs[n % 2], n), StoreFailed)
         assert won == 8
-        assert len(catalogs[0].page(limit=1000)) == 8 * 10
+        assert len(catalogs[0].search(Search(), limit=1000)) == 8 * 10
     finally:
         for catalog in catalogs:
             catalog.close()
@@ -364,7 +379,9 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_from_other_trouble(tmp_path: Path) -> None:
     catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
-    event.listen(catalog._engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1"))
+    event.listen(
+        catalog._database._engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1")
+    )
     with pytest.raises(StoreFull, match="No space left for the catalog"):
         catalog.claim(replace(_image(), metadata={"novel": "x" * 1_000_000}))
     catalog.close()
@@ -377,14 +394,17 @@ def test_a_metadata_value_keeps_its_kind(catalog: Catalog) -> None:
     assert catalog.get("cat").metadata == {}
 
 
-def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None:
-    Catalog.sqlite(tmp_path / "catalog.sqlite").close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+def _engine(url: str) -> Engine:
+    return create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+
+def test_the_migrated_schema_is_that_of_the_tables(url: str) -> None:
+    Catalog.open(url).close()
+    engine = _engine(url)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
-        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
     engine.dispose()
 
 
@@ -394,28 +414,128 @@ def test_head_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_many_processes_open_a_new_database_at_once(tmp_path: Path) -> None:
+def _at(url: str, revision: str) -> None:
+    """Make a database as the release with this schema made it, with an image and a variant in it."""
+    engine = _engine(url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for number in range(2500):  # more than one page of whatever the migration reads
+            connection.execute(
+                text(
+                    "INSERT INTO images (ident, state, since_us, created_us, sha256, size, format, width, height, frames,"
+                    " orientation, alpha, filename, metadata, strikes) VALUES (:ident, 'ready', 1, :n, :sha, 5, 'jpg', 4,"
+                    " 3, 1, 1, :no, :name, :metadata, 0)"
+                ),
+                {
+                    "ident": f"i{number:04}", "n": number, "sha": "ab" * 32, "no": False, "name": f"Ünder-{number}.JPG",
+                    "metadata": json.dumps({"album": f"a{number % 7}", "n": number, "deep": {"x": 1}}),
+                },
+            )  # fmt: skip
+        connection.execute(
+            text("INSERT INTO variants (ident, stem, format, size, created_us) VALUES ('i0001', '5x', 'jpg', 7, 99)")
+        )
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", [r.revision for r in ScriptDirectory(str(MIGRATIONS)).walk_revisions()])
+def test_every_released_schema_is_brought_up_and_loses_nothing(url: str, revision: str) -> None:
+    _at(url, revision)
+    with closing(Catalog.open(url)) as catalog:
+        image = catalog.get("i0042")
+        assert (image.filename, image.metadata, image.damaged) == (
+            "Ünder-42.JPG",
+            {"album": "a0", "n": 42, "deep": {"x": 1}},
+            False,
+        )
+        (variant,) = catalog.variants.of("i0001")
+        assert (variant.stem, variant.size) == ("5x", 7)
+        if revision == "0001":  # later ones write these along with the image
+            assert [i.ident for i in catalog.search(Search(filename="ünder-42."))] == ["i0042"]
+            assert [i.ident for i in catalog.search(Search(metadata={"n": 42, "album": "a0"}))] == ["i0042"]
+            assert len(catalog.search(Search(metadata={"album": "a0"}), limit=1000)) == 358
+            assert variant.used == variant.created
+    Catalog.open(url).close()
+
+
+def test_a_catalog_of_a_newer_release_is_refused(url: str) -> None:
+    Catalog.open(url).close()
+    engine = _engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(SettingsError, match=r"newer lazypix.*9999"):
+        Catalog.open(url)
+
+
+def test_many_processes_open_a_new_database_at_once(url: str) -> None:
     script = f"""
 import sys
-from lazypix.catalog import Catalog
-sys.stdout.write("ready\\n"); sys.stdout.flush()
+from lazypix.catalog import Catalog, Search
+print("ready", flush=True)
 sys.stdin.readline()
-catalog = Catalog.sqlite({str(tmp_path / "catalog.sqlite")!r})
-assert catalog.page() == []
+catalog = Catalog.open({url!r})
+assert catalog.search(Search()) == []
 catalog.close()
 """
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=60)
-        assert process.returncode == 0
-    Catalog.sqlite(tmp_path / "catalog.sqlite").close()
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(6)
+        ]
+        for process in processes:
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.wait(60) for process in processes] == [0] * 6
+    Catalog.open(url).close()
+
+
+def test_sqlite_is_set_to_survive_a_power_cut(tmp_path: Path) -> None:
+    catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
+    with catalog._database.writing() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    catalog.close()
+
+
+@pytest.mark.parametrize("name", ["a?b", "100%", "a b", "a%20b", "ü#1"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with closing(Catalog.sqlite(tmp_path / name / "catalog.sqlite")) as catalog:
+        _ready(catalog, "cat")
+        catalog.ping()
+    assert (tmp_path / name / "catalog.sqlite").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("url_", "said"),
+    [
+        ("mysql://me:secret@host/db", "mysql"),
+        ("sqlite://", "sqlite:///<path>"),
+        ("nonsense", "malformed"),
+        ("postgresql+psycopg2://me:secret@host/db", "accepted"),
+    ],
+)
+def test_other_databases_are_refused_without_telling_secrets(url_: str, said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Catalog.open(url_)
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_postgresql_that_is_not_there_is_told_without_where() -> None:
+    with pytest.raises(StoreFailed) as refused:
+        Catalog.open("postgresql://somebody:secret@127.0.0.1:1/db")
+    assert str(refused.value) == "The catalog is not available (OperationalError)"

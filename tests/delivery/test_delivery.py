@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from tests.engine.pictures import encoded, film, jpg, noise, quadrants, see_through
 from tests.wrapped import WrappedStore
 
-from lazypix import Library, Transform
+from lazypix import Library, Limits, Transform
 from lazypix.catalog import Image
 from lazypix.delivery import Delivery, choose_format, filename
 from lazypix.engine.threads import ThreadEngine
@@ -104,7 +104,7 @@ def test_a_client_that_revalidates_is_answered_from_memory(library: Library) -> 
         replace(again, path="/image/61x/pic.jpg"),
     ):
         assert fresh.cached(other) is None, other
-    fresh.forget("pic")
+    library.delete("pic")
     assert fresh.cached(again) is None
 
 
@@ -143,7 +143,7 @@ def test_entries_age_and_can_be_forgotten(library: Library) -> None:
     delivery = Delivery(library)
     delivery.answer(request)
     delivery.answer(other)
-    delivery.forget("pic")
+    library.delete("pic")
     assert delivery.cached(request) is None
     assert delivery.cached(other) is not None
 
@@ -231,7 +231,7 @@ def image(*, alpha: bool = False, frames: int = 1, name: str | None = None) -> I
 def test_the_format_is_the_best_that_client_and_image_agree_on(
     ranked: tuple[str, ...], alpha: bool, frames: int, transform: str, chosen: str
 ) -> None:
-    assert choose_format(ranked, image(alpha=alpha, frames=frames), Transform.parse(transform)) == chosen
+    assert choose_format(ranked, image(alpha=alpha, frames=frames), Transform.parse(transform), Limits()) == chosen
 
 
 def test_negotiation_keeps_animations_and_transparency(library: Library) -> None:

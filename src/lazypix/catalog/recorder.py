@@ -1,64 +1,85 @@
-"""Rows of stored variants, written many at a time."""
+"""Rows of variants, written many at a time: those about to be stored, and which were used."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from lazypix.catalog import Catalog, StoredVariant
-from lazypix.errors import StoreFailed, StoreFull
+from lazypix.catalog.variant_rows import Name
+from lazypix.errors import Busy, LazypixError
 
 log = logging.getLogger("lazypix")
 
 
 class VariantRecorder:
-    """Records stored variants a moment after they were stored, all of that moment in one transaction.
+    """Records variants, all that come within a moment in one transaction. Safe to use from many threads.
 
-    A transaction of its own for each costs a flush of the disk, and makes all who write to SQLite wait. A process
-    that is killed in between leaves variants without a row: they are served all the same, and go with their image.
-    `gone` is called with the ident of each image that was deleted in the meantime. Safe to use from many threads.
+    A transaction of its own for each would cost a flush of the disk, and make all who write to SQLite wait.
     """
 
-    def __init__(self, catalog: Catalog, gone: Callable[[str], None], *, delay_s: float = 0.5) -> None:
+    def __init__(self, catalog: Catalog, *, delay_s: float = 0.01, uses_delay_s: float = 60.0) -> None:
         self._catalog = catalog
-        self._gone = gone
         self._delay_s = delay_s
+        self._uses_delay_s = uses_delay_s
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._rows: list[tuple[str, StoredVariant]] = []
-        self._writing = threading.Lock()
+        self._rows: list[tuple[str, StoredVariant, Future[bool]]] = []
+        self._uses: set[Name] = set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="lazypix-record")
+        self._noter = ThreadPoolExecutor(1, thread_name_prefix="lazypix-uses")
 
-    def add(self, ident: str, variant: StoredVariant) -> None:
-        """Have a variant recorded soon."""
+    def record(self, ident: str, variant: StoredVariant) -> Future[bool]:
+        """Have a variant recorded that is about to be stored.
+
+        The future tells when its row is durable, and whether it may be stored: False when the image is not there any
+        more. It raises `StoreFailed` or `StoreFull` when the catalog cannot do it.
+        """
+        done: Future[bool] = Future()
         with self._lock:
-            self._rows.append((ident, variant))
+            if self._closing.is_set():
+                done.set_exception(Busy("Shutting down; ask again in a moment"))
+                return done
+            self._rows.append((ident, variant, done))
             if len(self._rows) == 1:
                 self._writer.submit(self._write_soon)
+        return done
 
-    def flush(self) -> None:
-        """Record now what was added before."""
-        with self._writing:
-            with self._lock:
-                rows, self._rows = self._rows, []
-            if not rows:
+    def note_use(self, name: Name) -> None:
+        """Have it noted soon that a variant was read from the store."""
+        with self._lock:
+            if self._closing.is_set():
                 return
-            try:
-                gone = self._catalog.add_variants(rows)
-            except (StoreFailed, StoreFull) as error:
-                log.warning("%d variants were stored but not recorded: %s", len(rows), error)
-                return
-        for ident in gone:
-            self._gone(ident)
+            self._uses.add(name)
+            if len(self._uses) == 1:
+                self._noter.submit(self._note_soon)
 
     def close(self) -> None:
-        """Record what is left. Nothing may be added any more."""
-        self._closing.set()
+        """Write what is left. Nothing is recorded any more."""
+        with self._lock:
+            self._closing.set()
         self._writer.shutdown(wait=True)
-        self.flush()
+        self._noter.shutdown(wait=True)
 
     def _write_soon(self) -> None:
         self._closing.wait(self._delay_s)
-        self.flush()
+        with self._lock:
+            rows, self._rows = self._rows, []
+        try:
+            gone = self._catalog.variants.add([(ident, variant) for ident, variant, _ in rows])
+        except Exception as error:  # noqa: BLE001  # handed to those who wait
+            for _, _, done in rows:
+                done.set_exception(error)
+        else:
+            for ident, _, done in rows:
+                done.set_result(ident not in gone)
+
+    def _note_soon(self) -> None:
+        self._closing.wait(self._uses_delay_s)
+        with self._lock:
+            uses, self._uses = self._uses, set()
+        try:
+            self._catalog.variants.used(uses)
+        except LazypixError as error:  # only the choice of what is evicted first gets worse
+            log.warning("that %d variants were used was not recorded: %s", len(uses), error)

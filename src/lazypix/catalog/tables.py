@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
+from sqlalchemy.dialects.postgresql import TEXT
 
 metadata = MetaData()
+
+# Compared byte by byte, so that what begins alike lies together.
+Key = Text().with_variant(TEXT(collation="C"), "postgresql")
 
 images = Table(
     "images",
     metadata,
     Column("ident", String(128), primary_key=True),
-    # pending -> ready -> deleting -> deleted, or pending -> withdrawn -> no row at all.
-    # A deleted row stays: its ident is never given to other bytes.
+    # See catalog.values.State.
     Column("state", String(16), nullable=False),
     Column("since_us", BigInteger, nullable=False, comment="when the state began, microseconds since 1970, UTC"),
     Column("created_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
@@ -26,7 +42,24 @@ images = Table(
     Column("filename", Text, nullable=True),
     Column("metadata", JSON, nullable=False, comment="the caller's own"),
     Column("strikes", Integer, nullable=False, comment="renderers lost to this image"),
+    # The filename as it is searched; when the original's bytes were last verified; whether they were wrong then.
+    Column("filename_key", Key, nullable=False, server_default=""),
+    Column("checked_us", BigInteger, nullable=False, server_default="0"),
+    Column("damaged", Boolean, nullable=False, server_default=false()),
     Index("images_by_state_and_time", "state", "created_us", "ident"),
+    Index("images_by_state_and_since", "state", "since_us"),
+    Index("images_by_filename", "state", "filename_key", "ident"),
+    Index("images_by_size", "state", "size", "ident"),
+    Index("images_by_check", "state", "checked_us", "ident"),
+)
+
+terms = Table(
+    "terms",
+    metadata,
+    Column("term", Key, primary_key=True),  # name=value of the caller's metadata
+    Column("created_us", BigInteger, primary_key=True, autoincrement=False),  # the image's
+    Column("ident", String(128), ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
+    Index("terms_by_image", "ident"),
 )
 
 variants = Table(
@@ -37,4 +70,8 @@ variants = Table(
     Column("format", String(16), primary_key=True),
     Column("size", BigInteger, nullable=False, comment="bytes"),
     Column("created_us", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=True),  # of the bytes
+    Column("used_us", BigInteger, nullable=False, server_default="0"),  # about when it was last read
+    Index("variants_by_use", "used_us"),
+    Index("variants_by_stem", "stem", "ident"),
 )

@@ -15,6 +15,11 @@ from lazypix.plan import Limits, Plan, Probe
 class Engine(Protocol):
     """Runs the work on images somewhere, and answers with futures. Safe to use from many threads."""
 
+    @property
+    def workers(self) -> int:
+        """How many images are worked on at once."""
+        ...
+
     def inspect(self, path: str, limits: Limits) -> Future[Probe]:
         """Probe the file at `path` and decode all of it once, to know that it is whole.
 

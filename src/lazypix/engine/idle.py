@@ -10,6 +10,10 @@ from lazypix.plan import Limits, Plan, Probe
 class IdleEngine:
     """Makes nothing; asking it to is a programmer's mistake."""
 
+    @property
+    def workers(self) -> int:
+        return 1
+
     def inspect(self, path: str, limits: Limits) -> Future[Probe]:  # noqa: ARG002
         raise AssertionError(f"an idle engine was asked to inspect {path}")
 

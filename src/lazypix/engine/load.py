@@ -7,7 +7,7 @@ from typing import Any
 
 import pyvips
 
-from lazypix.engine.gif import is_whole
+from lazypix.engine import gif, png
 from lazypix.errors import BrokenImage, RendererLost, RenderFailed, UnsupportedImage
 from lazypix.formats import SNIFF_BYTES, readable
 from lazypix.plan import Limits, Plan, Probe, check_probe
@@ -21,6 +21,8 @@ _LOADERS: dict[str, str] = {
     "avif": "heifload",
     "tiff": "tiffload",
 }
+# Formats of which libvips reads what it finds, and does not miss the end.
+_IS_WHOLE = {"gif": gif.is_whole, "png": png.is_whole}
 _ANIMATED = ("gif", "webp")
 _MOST_BANDS = 5  # CMYK with alpha
 
@@ -62,8 +64,9 @@ def verify(path: str, limits: Limits) -> Probe:
         _load(found.format, path, **({"n": -1} if found.frames > 1 else {}), access="sequential").avg()
     except pyvips.Error as error:
         raise broken(found.format, error) from None
-    if found.format == "gif" and not is_whole(path):
-        raise BrokenImage("The gif image is truncated or damaged (it ends before its trailer)")
+    is_whole = _IS_WHOLE.get(found.format)
+    if is_whole is not None and not is_whole(path):
+        raise BrokenImage(f"The {found.format} image is truncated or damaged (it ends before its last block)")
     return found
 
 

@@ -73,6 +73,10 @@ class RendererEngine:
         self._pool = self._new_pool()
         self._pool.schedule(_load)  # a pool starts its processes with its first task: now, not for the first image
 
+    @property
+    def workers(self) -> int:
+        return self._processes
+
     def inspect(self, path: str, limits: Limits) -> Future[Probe]:
         return self._submit(_inspect, path, limits)
 
@@ -127,6 +131,8 @@ class RendererEngine:
                 work.fail(self._translated(error))
 
         scheduled.add_done_callback(ended)
+        # Whoever gives up takes the work out of the queue; one that is being done goes on until its deadline.
+        work.done.add_done_callback(lambda done: _drop(scheduled) if done.cancelled() else None)
 
     def _try_anew(self, work: _Work[T], broken: ProcessPool, error: BaseException) -> None:
         """Try again with a new pool in place of a broken one."""
@@ -149,6 +155,11 @@ class RendererEngine:
         if isinstance(error, MemoryError):
             return RendererLost("The image needs more memory than is allowed")
         return error
+
+
+def _drop(scheduled: Future[Any]) -> None:
+    if not scheduled.running():
+        scheduled.cancel()
 
 
 def _killed_from_outside(error: BaseException) -> bool:

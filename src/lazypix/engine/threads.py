@@ -17,7 +17,12 @@ class ThreadEngine:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="lazypix-render")
+        self._workers = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="lazypix-render")
+
+    @property
+    def workers(self) -> int:
+        return self._workers
 
     def inspect(self, path: str, limits: Limits) -> Future[Probe]:
         return self._pool.submit(work.inspect, path, limits)

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from lazypix.catalog import Image
-from lazypix.delivery import Delivery
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
@@ -40,11 +39,10 @@ _NOTICE = (b"lazypix-notice", b"callback not called: no replica is configured")
 class Api:
     """The routes besides the images themselves."""
 
-    def __init__(self, settings: Settings, access: WriteAccess, library: Library, delivery: Delivery) -> None:
+    def __init__(self, settings: Settings, access: WriteAccess, library: Library) -> None:
         self._settings = settings
         self._access = access
         self._library = library
-        self._delivery = delivery
         self._places = asyncio.Semaphore(settings.uploads)
         # Storing an upload waits for its decoding; it must not keep other requests from their threads.
         self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
@@ -111,7 +109,6 @@ class Api:
         """`DELETE /image/<ident>`: remove the original and all variants, for good."""
         ident, _ = split_name(request.path_params["name"])
         await asyncio.to_thread(self._library.delete, ident)
-        self._delivery.forget(ident)
         return envelope(200, {"ident": ident})
 
     async def info(self, request: Request) -> Answer:

@@ -67,8 +67,9 @@ class _Front:
             return
         if _is_for_image(scope):
             request = request_of(scope)
-            answer = self._delivery.cached(request) or await self._images.answer(request)
-            await send_answer(answer, send)
+            answer = self._delivery.cached(request) or await self._images.answer(request, receive)
+            if answer is not None:
+                await send_answer(answer, send)
         elif scope["method"] == "OPTIONS":
             await send_answer(self._preflight, send)
         else:
@@ -89,7 +90,7 @@ class _Front:
         library = open_library(self._settings, make_renderers(self._settings))
         self._delivery = make_delivery(self._settings, library)
         self._images = _Images(self._delivery, self._settings.request_deadline_s)
-        api = Api(self._settings, self._access, library, self._delivery)
+        api = Api(self._settings, self._access, library)
         app.router.routes.extend(api.routes())
         sweeping = asyncio.create_task(_sweep_now_and_then(library))
         try:
@@ -114,28 +115,50 @@ class _Images:
         # Reading the store has threads of its own: requests that wait for a renderer wait without one.
         self._readers = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="lazypix-read")
 
-    async def answer(self, request: ImageRequest) -> Answer:
-        """Answer from store and catalog, or wait for the variant to be made."""
+    async def answer(self, request: ImageRequest, receive: Receive) -> Answer | None:
+        """Answer from store and catalog, or wait for the variant to be made; None when the client went away."""
         try:
-            begun = await asyncio.get_running_loop().run_in_executor(self._readers, self._delivery.begin, request)
-            return begun if isinstance(begun, Answer) else await self._made(begun)
+            begun = await asyncio.wait_for(self._begun(request), self._deadline_s)
+            return begun if isinstance(begun, Answer) else await self._made(begun, receive)
+        except TimeoutError:
+            log.warning("%s was not looked up within %g seconds", request.path, self._deadline_s)
+            return error_answer(Busy("Store or catalog do not answer; ask again later"))
         except LazypixError as error:
+            if error.status >= 500:
+                log.warning("%s was answered with %d: %s", request.path, error.status, error)
             return error_answer(error)
         except Exception:
             log.exception("an image could not be answered")
             return _BROKEN
 
-    async def _made(self, making: Making) -> Answer:
+    def _begun(self, request: ImageRequest) -> asyncio.Future[Answer | Making]:
+        return asyncio.get_running_loop().run_in_executor(self._readers, self._delivery.begin, request)
+
+    async def _made(self, making: Making, receive: Receive) -> Answer | None:
+        """Wait for the variant, for as long as the client and the deadline do."""
+        variant = asyncio.wrap_future(making.future)
+        gone = asyncio.ensure_future(_disconnect(receive))
         try:
-            # Shielded: the work is shared with others who wait for it.
-            shared = asyncio.shield(asyncio.wrap_future(making.future))
-            variant = await asyncio.wait_for(shared, self._deadline_s)
-        except TimeoutError:
-            raise Busy(f"The image was not made within {self._deadline_s:g} seconds; ask again later") from None
-        return making.finish(variant)
+            # Not cancelled at the deadline: the work is shared with others who wait for it.
+            await asyncio.wait((variant, gone), timeout=self._deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if variant.done():
+            return making.finish(variant.result())
+        variant.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody looks at it any more
+        making.leave()
+        if gone.done() and not gone.cancelled():
+            return None
+        raise Busy(f"The image was not made within {self._deadline_s:g} seconds; ask again later")
 
     def close(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Wait until the client goes away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 _BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
@@ -150,8 +173,10 @@ async def _sweep_now_and_then(library: Library) -> None:
             log.warning("sweeping failed, and will be tried again: %s", error)
 
 
-async def _on_error(_: Request, error: Exception) -> AnswerResponse:
+async def _on_error(request: Request, error: Exception) -> AnswerResponse:
     assert isinstance(error, LazypixError)
+    if error.status >= 500:
+        log.warning("%s %s was answered with %d: %s", request.method, request.url.path, error.status, error)
     return AnswerResponse(error_answer(error))
 
 

@@ -8,8 +8,8 @@ from typing import BinaryIO
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lazypix.errors import NotFound
-from lazypix.http import Answer, FileBody, Request, error_answer
+from lazypix.errors import BlobMissing, LazypixError
+from lazypix.http import Answer, FileBody, Request, StreamBody, error_answer
 
 _PIECE_BYTES = 256 * 1024
 _CONDITIONS = {
@@ -51,8 +51,11 @@ class AnswerResponse(Response):
 async def send_answer(answer: Answer, send: Send, *, head: bool = False) -> None:
     """Send an answer: bytes at once, a file in pieces."""
     body = b"" if head else answer.body
-    if not isinstance(body, bytes):
+    if isinstance(body, FileBody):
         await _send_file(answer, body, send)
+        return
+    if isinstance(body, StreamBody):
+        await _send_stream(answer, body, send)
         return
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     # In pieces, so that a client which reads slowly holds one of them and not a copy of all.
@@ -70,7 +73,7 @@ async def _send_file(answer: Answer, body: FileBody, send: Send) -> None:
     try:  # before the headers are out: a deletion may have been faster
         file: BinaryIO = await asyncio.to_thread(body.path.open, "rb")
     except OSError:
-        await send_answer(error_answer(NotFound("The image was deleted")), send)
+        await send_answer(error_answer(BlobMissing("The image is not in the store any more; ask again")), send)
         return
     try:
         await asyncio.to_thread(file.seek, body.start)
@@ -84,3 +87,21 @@ async def _send_file(answer: Answer, body: FileBody, send: Send) -> None:
             await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
     finally:
         file.close()
+
+
+async def _send_stream(answer: Answer, body: StreamBody, send: Send) -> None:
+    pieces = body.read(body.start, body.length)
+    try:
+        piece = await asyncio.to_thread(next, pieces, b"")  # before the headers are out: the store may fail
+    except LazypixError as error:
+        await send_answer(error_answer(error), send)
+        return
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    left = body.length - len(piece)
+    while left > 0:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        piece = await asyncio.to_thread(next, pieces, b"")
+        if not piece:  # the connection is broken off, so that nobody takes a part for the whole
+            raise OSError(f"{body.length - left} of {body.length} bytes were there")
+        left -= len(piece)
+    await send({"type": "http.response.body", "body": piece})

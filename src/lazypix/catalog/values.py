@@ -1,0 +1,110 @@
+"""What the catalog knows of an image and of a variant, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from lazypix.formats import by_name
+from lazypix.plan import Probe
+
+State = Literal["pending", "withdrawn", "ready", "trashed", "deleting", "deleted", "gone"]
+"""pending → ready → (trashed →) deleting → deleted → gone, or pending → withdrawn → no row at all.
+
+A trashed image is hidden, and can be had back. The blobs of a `deleted` one were removed; `gone` says that they were
+looked for once more after a while, so that not even a variant that was being stored at that moment is left. The row
+stays for ever: its ident is never given to other bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image as the catalog knows it."""
+
+    ident: str
+    sha256: str
+    """Of the original's bytes, 64 hex digits."""
+    size: int
+    """Bytes of the original."""
+    probe: Probe
+    created: datetime
+    """UTC."""
+    filename: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The caller's own, JSON-able."""
+    strikes: int = 0
+    """How many renderers were lost to this image."""
+    damaged: bool = False
+    """The stored original is not what was uploaded, or is gone, and has not been mended yet."""
+
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+        return self.probe.upright_size[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+        return self.probe.upright_size[1]
+
+    @property
+    def format(self) -> str:
+        """Name of the original's format."""
+        return self.probe.format
+
+    @property
+    def frames(self) -> int:
+        """How many frames an animation has; 1 for a still image."""
+        return self.probe.frames
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known as JSON-able values: width and height in pixels, upright; size in bytes."""
+        return {
+            "ident": self.ident,
+            "format": self.format,
+            "width": self.width,
+            "height": self.height,
+            "frames": self.frames,
+            "alpha": self.probe.alpha,
+            "size": self.size,
+            "sha256": self.sha256,
+            "created": self.created.isoformat(),
+            "filename": self.filename,
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVariant:
+    """One variant that lies in the store."""
+
+    stem: str
+    format: str
+    size: int
+    """Bytes."""
+    created: datetime
+    """UTC."""
+    sha256: str | None = None
+    """Of the bytes, 64 hex digits; None for one that was recorded by lazypix 0.1."""
+    used: datetime | None = None
+    """About when it was last read from the store, UTC."""
+
+    @property
+    def name(self) -> str:
+        """The file's name in the store."""
+        return f"{self.stem}.{by_name(self.format).extension}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known as JSON-able values: `name` is the file's name in the store, `size` in bytes."""
+        return {"name": self.name, "size": self.size, "created": self.created.isoformat()}
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a moment as microseconds since 1970."""
+    return round(moment.timestamp() * 1_000_000)
+
+
+def moment(value: int) -> datetime:
+    """Return microseconds since 1970 as a moment, UTC."""
+    return datetime.fromtimestamp(value / 1_000_000, UTC)

@@ -1,0 +1,166 @@
+"""The rows of stored variants: written before the blob is, so that every variant in the store has one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
+
+from lazypix.catalog.database import Database
+from lazypix.catalog.tables import images, variants
+from lazypix.catalog.values import StoredVariant, microseconds, moment
+
+_PAGE = 1000
+
+Name = tuple[str, str, str]
+"""Ident, stem and format: what names one variant."""
+
+
+class VariantRows:
+    """The variants' table; errors as `Catalog`'s."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, rows: Sequence[tuple[str, StoredVariant]]) -> set[str]:
+        """Record variants that are about to be stored: pairs of ident and variant.
+
+        A row that is there is brought up to date. Return the idents of images that are not ready (any more): nothing
+        is recorded for them, and nothing must be stored.
+        """
+        idents = {ident for ident, _ in rows}
+        with self._database.writing() as connection:
+            ready = select(images.c.ident).where(images.c.ident.in_(idents), images.c.state == "ready")
+            # Locked until the commit, so that no deletion passes between the look and the rows (SQLite has one
+            # writer at a time anyway).
+            alive = set(connection.execute(ready.with_for_update(read=True)).scalars())
+            values = {(ident, v.stem, v.format): _row(ident, v) for ident, v in rows if ident in alive}
+            if values:
+                in_order = [values[name] for name in sorted(values)]  # two writers lock rows in one order
+                changing = ("size", "sha256", "created_us", "used_us")
+                self._database.upsert(connection, variants, in_order, changing)
+        return idents - alive
+
+    def of(self, ident: str) -> list[StoredVariant]:
+        """Return the recorded variants of an image, by name."""
+        query = select(variants).where(variants.c.ident == ident).order_by(variants.c.stem, variants.c.format)
+        with self._database.reading() as connection:
+            return [_variant(row) for row in connection.execute(query)]
+
+    def remove(self, names: Collection[Name], *, unless_rewritten_since: dict[Name, int] | None = None) -> int:
+        """Forget variants whose blobs were removed; return how many rows went.
+
+        With `unless_rewritten_since`, only rows that still say what was read before: one that was written anew
+        meanwhile belongs to a new blob.
+        """
+        if not names:
+            return 0
+        removed = 0
+        with self._database.writing() as connection:
+            for name in names:
+                mine: list[ColumnElement[bool]] = [_key() == tuple_(*name)]
+                if unless_rewritten_since is not None:
+                    mine.append(variants.c.created_us == unless_rewritten_since[name])
+                removed += connection.execute(delete(variants).where(*mine)).rowcount
+        return removed
+
+    def used(self, names: Collection[Name]) -> None:
+        """Note that variants were read from the store about now."""
+        now = time.time_ns() // 1000
+        with self._database.writing() as connection:
+            for name in sorted(names):
+                connection.execute(update(variants).where(_key() == tuple_(*name)).values(used_us=now))
+
+    def total(self) -> tuple[int, int]:
+        """Return how many variants there are, and their bytes; looks at all of them."""
+        query = select(func.count(), func.coalesce(func.sum(variants.c.size), 0))
+        with self._database.reading() as connection:
+            number, size = connection.execute(query).one()
+            return int(number), int(size)
+
+    def least_used(self, *, ident: str | None = None, limit: int) -> list[tuple[str, StoredVariant]]:
+        """Return the variants that were not read for the longest time, of one image or of all."""
+        query = select(variants).order_by(variants.c.used_us).limit(limit)
+        if ident is not None:
+            query = query.where(variants.c.ident == ident)
+        with self._database.reading() as connection:
+            return [(row.ident, _variant(row)) for row in connection.execute(query)]
+
+    def crowded(self, idents: Collection[str], most: int) -> dict[str, int]:
+        """Return those of these images that have more than `most` variants, and how many too many."""
+        number = func.count()
+        query = select(variants.c.ident, number).where(variants.c.ident.in_(idents))
+        with self._database.reading() as connection:
+            rows = connection.execute(query.group_by(variants.c.ident).having(number > most))
+            return {ident: count - most for ident, count in rows}
+
+    def walk(
+        self, *, stem: str | None = None, stem_like: str | None = None, unused_for_s: float | None = None
+    ) -> Iterator[tuple[str, StoredVariant]]:
+        """Yield variants in the order of their names, page by page, as the conditions say.
+
+        `stem` is a canonical text, `stem_like` one with `*` for anything; `unused_for_s` seconds without being read.
+        """
+        conditions: list[ColumnElement[bool]] = []
+        if stem is not None:
+            conditions.append(variants.c.stem == stem)
+        if stem_like is not None:
+            conditions.append(variants.c.stem.like(_like(stem_like), escape="\\"))
+        if unused_for_s is not None:
+            conditions.append(variants.c.used_us <= time.time_ns() // 1000 - int(unused_for_s * 1e6))
+        last: Name | None = None
+        while True:
+            query = select(variants).where(*conditions).order_by(*variants.primary_key).limit(_PAGE)
+            if last is not None:
+                query = query.where(_key() > tuple_(*last))
+            with self._database.reading() as connection:
+                rows = connection.execute(query).all()
+            yield from ((row.ident, _variant(row)) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = (rows[-1].ident, rows[-1].stem, rows[-1].format)
+
+
+def name_of(ident: str, variant: StoredVariant) -> Name:
+    """Return what names a variant."""
+    return ident, variant.stem, variant.format
+
+
+def created_us(variant: StoredVariant) -> int:
+    """Return when a variant's row was written, as the table has it."""
+    return microseconds(variant.created)
+
+
+def _key() -> Any:
+    return tuple_(variants.c.ident, variants.c.stem, variants.c.format)
+
+
+def _like(pattern: str) -> str:
+    for special in ("\\", "%", "_"):
+        pattern = pattern.replace(special, f"\\{special}")
+    return pattern.replace("*", "%")
+
+
+def _row(ident: str, variant: StoredVariant) -> dict[str, Any]:
+    return {
+        "ident": ident,
+        "stem": variant.stem,
+        "format": variant.format,
+        "size": variant.size,
+        "created_us": microseconds(variant.created),
+        "sha256": variant.sha256,
+        "used_us": microseconds(variant.used or variant.created),
+    }
+
+
+def _variant(row: Row[Any]) -> StoredVariant:
+    return StoredVariant(
+        stem=row.stem,
+        format=row.format,
+        size=row.size,
+        created=moment(row.created_us),
+        sha256=row.sha256,
+        used=moment(row.used_us),
+    )

@@ -1,0 +1,145 @@
+"""The stored variants: each has its row before it has its blob, and loses the blob before the row."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lazypix.cache import MemoryCache
+from lazypix.catalog import Catalog, Image, StoredVariant
+from lazypix.catalog.recorder import VariantRecorder
+from lazypix.catalog.variant_rows import created_us, name_of
+from lazypix.errors import BlobMissing, Busy, StoreFailed, StoreFull
+from lazypix.formats import by_name
+from lazypix.keys import KeyScheme
+from lazypix.stores import BlobStore
+from lazypix.transform import Transform
+
+log = logging.getLogger("lazypix")
+
+_USES_REMEMBERED, _USE_NOTED_FOR_S = 100_000, 3600.0
+_EVICTED_AT_ONCE = 500
+
+
+class Shelf:
+    """Where variants are put, found and removed. Safe to use from many threads and processes.
+
+    `max_variants` bounds the variants of one image, `max_bytes` those of all (0: no bound); the ones that were not
+    read for the longest time go first. That one was read is noted once an hour.
+    """
+
+    def __init__(
+        self, *, catalog: Catalog, store: BlobStore, keys: KeyScheme, max_variants: int = 0, max_bytes: int = 0
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._keys = keys
+        self._max_variants = max_variants
+        self._max_bytes = max_bytes
+        self._recorder = VariantRecorder(catalog)
+        self._noted: MemoryCache[bool] = MemoryCache(max_bytes=_USES_REMEMBERED, ttl_s=_USE_NOTED_FOR_S)
+
+    def close(self) -> None:
+        """Record what is left. To be called last."""
+        self._recorder.close()
+
+    def key(self, ident: str, transform: Transform) -> str:
+        """Return the key of a variant, whose format is decided."""
+        return self._keys.variant(ident, transform.stem, by_name(transform.format or "").extension)
+
+    def find(self, ident: str, transform: Transform) -> bytes | None:
+        """Return a stored variant's bytes, or None."""
+        key = self.key(ident, transform)
+        try:
+            body = self._store.get(key)
+        except BlobMissing:
+            return None
+        self._note_use(ident, transform, key)
+        return body
+
+    def find_file(self, ident: str, transform: Transform) -> tuple[Path, int] | None:
+        """Return the file of a stored variant, and its size in bytes; None when the store has no files.
+
+        Raises:
+            BlobMissing: the variant is not stored.
+        """
+        key = self.key(ident, transform)
+        path = self._store.local_path(key)
+        if path is None:
+            return None
+        size = self._store.head(key).size
+        self._note_use(ident, transform, key)
+        return path, size
+
+    def keep(self, image: Image, transform: Transform, body: bytes) -> None:
+        """Store a variant that was made. It can be made again, so trouble is logged, and fails nobody."""
+        key = self.key(image.ident, transform)
+        now = datetime.now(UTC)
+        variant = StoredVariant(
+            stem=transform.stem, format=transform.format or "", size=len(body), created=now, used=now,
+            sha256=hashlib.sha256(body).hexdigest(),
+        )  # fmt: skip
+        try:
+            if not self._recorder.record(image.ident, variant).result():
+                return  # the image was deleted meanwhile
+            self._store.put(key, body, durable=False)
+            self._remove_if_deleted(image.ident, key)
+            if self._max_variants:
+                self._evict_crowded(image.ident)
+        except (StoreFailed, StoreFull, Busy) as error:
+            log.warning("variant %s was made but not stored: %s", key, error)
+
+    def remove(self, rows: Iterable[tuple[str, StoredVariant]]) -> tuple[int, int]:
+        """Remove stored variants: the blobs first, then the rows; return how many, and their bytes."""
+        number = size = 0
+        batch: list[tuple[str, StoredVariant]] = []
+        for row in rows:
+            self._store.delete(self._keys.folder(row[0]) + row[1].name)
+            batch.append(row)
+            number, size = number + 1, size + row[1].size
+            if len(batch) >= _EVICTED_AT_ONCE:
+                self._forget(batch)
+                batch = []
+        self._forget(batch)
+        return number, size
+
+    def evict(self) -> tuple[int, int]:
+        """Remove the least used variants until all are within the bound; return how many, and their bytes."""
+        if not self._max_bytes:
+            return 0, 0
+        number = size = 0
+        over = self._catalog.variants.total()[1] - self._max_bytes
+        while size < over:
+            rows: list[tuple[str, StoredVariant]] = []
+            for row in self._catalog.variants.least_used(limit=_EVICTED_AT_ONCE):
+                if size + sum(r[1].size for r in rows) >= over:
+                    break
+                rows.append(row)
+            if not rows:
+                break
+            removed = self.remove(rows)
+            number, size = number + removed[0], size + removed[1]
+        if number:
+            log.info("evicted %d variants (%d bytes) that were not used for the longest time", number, size)
+        return number, size
+
+    def _evict_crowded(self, ident: str) -> None:
+        for crowded, excess in self._catalog.variants.crowded([ident], self._max_variants).items():
+            self.remove(self._catalog.variants.least_used(ident=crowded, limit=excess))
+
+    def _remove_if_deleted(self, ident: str, key: str) -> None:
+        """A deletion may have looked for blobs just before this one was stored."""
+        if self._catalog.states([ident]).get(ident, "gone") in ("deleting", "deleted", "gone"):
+            self._store.delete(key)
+
+    def _forget(self, rows: Sequence[tuple[str, StoredVariant]]) -> None:
+        seen = {name_of(ident, variant): created_us(variant) for ident, variant in rows}
+        self._catalog.variants.remove(seen.keys(), unless_rewritten_since=seen)
+
+    def _note_use(self, ident: str, transform: Transform, key: str) -> None:
+        if self._noted.get(key) is None:
+            self._noted.set(key, True, 1)
+            self._recorder.note_use((ident, transform.stem, transform.format or ""))
