@@ -6,13 +6,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
 import pytest
 from hypothesis import settings
 from tests import programs
-from tests.programs import Postgres
+from tests.programs import Postgres, Program
 from tests.watched import WatchedEngine
 
 from lazypix import Library
@@ -88,6 +89,30 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL cluster for all tests."""
     with programs.postgres() as running:
         LASTING.add(running.program.process.pid)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A strict S3 server for all tests."""
+    yield from _lasting(programs.seaweedfs(tmp_path_factory.mktemp("seaweedfs")))
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A poor S3 server for all tests."""
+    yield from _lasting(programs.rclone_s3(tmp_path_factory.mktemp("rclone")))
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """An Azure emulator for all tests."""
+    yield from _lasting(programs.azurite(tmp_path_factory.mktemp("azurite")))
+
+
+def _lasting(program: AbstractContextManager[Program]) -> Iterator[Program]:
+    with program as running:
+        LASTING.add(running.process.pid)
         yield running
 
 

@@ -5,6 +5,9 @@ Where a program is not installed its tests are skipped by name; where `CI` is se
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import shutil
@@ -18,10 +21,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from tests.waiting import until
+
+from lazypix.stores import BlobStore
+from lazypix.stores.addresses import open_store
 
 ROOT = Path(__file__).parent.parent
 START_S = 60.0
@@ -181,6 +189,7 @@ def azurite(folder: Path) -> Iterator[Program]:
         str(port), "--location", str(folder), "--skipApiVersionCheck", "--disableTelemetry", "--silent",
     ]  # fmt: skip
     with running(command, port, listens, log=folder / "azurite.log") as program:
+        make_azure_container(program, "container")
         yield program
 
 
@@ -258,6 +267,37 @@ def _postgres_user() -> int | None:
     import pwd
 
     return pwd.getpwnam("postgres").pw_uid
+
+
+def s3_store(program: Program, prefix: str = "", **options: str) -> BlobStore:
+    """Open a running S3 server as a store."""
+    query = {"endpoint": f"http://{program.address}", "region": "us-east-1", **options}
+    secrets = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+    return open_store(f"s3://bucket/{prefix}?{urlencode(query)}", secrets=secrets)
+
+
+def azure_store(program: Program, prefix: str = "") -> BlobStore:
+    """Open a running Azurite as a store."""
+    query = {"endpoint": f"http://{program.address}/{AZURE_ACCOUNT}", "account": AZURE_ACCOUNT}
+    return open_store(f"az://container/{prefix}?{urlencode(query)}", secrets={"secret_key": AZURE_KEY})
+
+
+def make_azure_container(program: Program, name: str) -> None:
+    """Make a container, which no part of ours does.
+
+    Source: Azure documentation, "Authorize with Shared Key" (Blob service).
+    """
+    now, version = formatdate(usegmt=True), "2021-12-02"
+    resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}\nrestype:container"
+    text = "PUT" + "\n" * 12 + f"x-ms-date:{now}\nx-ms-version:{version}\n{resource}"
+    digest = hmac.new(base64.b64decode(AZURE_KEY), text.encode(), hashlib.sha256).digest()
+    headers = {
+        "x-ms-date": now, "x-ms-version": version, "Content-Length": "0",
+        "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
+    }  # fmt: skip
+    url = f"http://{program.address}/{AZURE_ACCOUNT}/{name}?restype=container"
+    with urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=10):
+        pass
 
 
 def environment_of(**more: str) -> Mapping[str, str]:

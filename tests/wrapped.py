@@ -49,9 +49,9 @@ class WrappedStore:
     def url(self, key: str, *, expires_s: int | None) -> str | None:
         return self.store.url(key, expires_s=expires_s)
 
-    def list(self, prefix: str = "", *, after: str = "") -> Iterator[Blob]:
+    def list(self, prefix: str = "") -> Iterator[Blob]:
         self.before("list", prefix)
-        return self.store.list(prefix, after=after)
+        return self.store.list(prefix)
 
     def delete(self, key: str) -> bool:
         self.before("delete", key)

@@ -20,6 +20,7 @@ from lazypix.originals import Originals
 from lazypix.plan import Limits
 from lazypix.shelf import Shelf
 from lazypix.stores import BlobStore
+from lazypix.stores.addresses import open_store
 from lazypix.stores.local import LocalStore, make_folder
 from lazypix.transform import Transform
 from lazypix.variants import Variant, Variants
@@ -88,12 +89,14 @@ class Library:
         cls,
         folder: str | Path,
         *,
-        catalog: Catalog | None = None,
-        store: BlobStore | None = None,
+        catalog: Catalog | str | None = None,
+        store: BlobStore | str | None = None,
         engine: Engine | None = None,
         **options: Any,
     ) -> Library:
-        """Open (or make) a library in a folder: SQLite, and unless others are given, files and rendering threads.
+        """Open (or make) a library in a folder: with SQLite, files and rendering threads, unless others are given.
+
+        `catalog` and `store` may be addresses: `postgresql://user@host/database`, `s3://bucket/prefix?endpoint=…`.
 
         `options` go to `Library`.
         """
@@ -103,7 +106,10 @@ class Library:
             from lazypix.engine.threads import ThreadEngine  # loads libvips, which a server process does without
 
             engine = ThreadEngine()
-        catalog = catalog or Catalog.sqlite(root / "catalog.sqlite")
+        if isinstance(store, str):
+            store = open_store(store)
+        if not isinstance(catalog, Catalog):
+            catalog = Catalog.open(catalog) if catalog else Catalog.sqlite(root / "catalog.sqlite")
         return cls(catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root, **options)
 
     def close(self) -> None:

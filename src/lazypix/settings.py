@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from lazypix.catalog import Catalog
 from lazypix.delivery import Delivery
 from lazypix.engine import Engine
 from lazypix.engine.renderers import RendererEngine, RendererLimits
@@ -21,6 +22,8 @@ from lazypix.errors import SettingsError
 from lazypix.keys import KeyScheme
 from lazypix.library import Library
 from lazypix.plan import Limits
+from lazypix.stores import BlobStore
+from lazypix.stores.addresses import open_store
 
 PREFIX = "LAZYPIX_"
 FILE_VARIABLE = "LAZYPIX_CONFIG"
@@ -49,7 +52,39 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    data: Path = Field(Path("data"), description="Folder for originals, variants and the catalog.")
+    data: Path = Field(
+        Path("data"),
+        description="Folder of this machine: locks, uploads on their way, and unless `store` and `catalog` say "
+        "otherwise originals, variants and the catalog.",
+    )
+    store: str = Field(
+        "",
+        description="Where originals and variants are kept: `file:///<folder>`, `s3://<bucket>/<prefix>`, `gs://`, "
+        "`az://`, `beansdb://<host>:<port>,…`. Default: the folder `images` in `data`.",
+    )
+    store_access_key: SecretStr | None = Field(
+        None, description="Access key (Azure: account) for `store`. Default: what the service's own variables say."
+    )
+    store_secret_key: SecretStr | None = Field(None, description="Secret key for `store`.")
+    catalog: SecretStr | None = Field(
+        None,
+        description="Database of the catalog: `postgresql://<user>:<password>@<host>/<database>` or "
+        "`sqlite:///<path>`. Default: `catalog.sqlite` in `data`.",
+    )
+    replica: str = Field(
+        "", description="A second store with copies: damaged originals are mended from it, deletions reach it too."
+    )
+    replica_access_key: SecretStr | None = Field(None, description="As `store_access_key`, for `replica`.")
+    replica_secret_key: SecretStr | None = Field(None, description="As `store_secret_key`, for `replica`.")
+    undelete_s: float = Field(
+        0.0, ge=0, description="Seconds for which a deleted image can be had back; 0: it is removed at once."
+    )
+    max_variants: int = Field(
+        500, ge=0, description="Variants kept of one image, the least used go first; 0: as many as are asked for."
+    )
+    max_variant_bytes: int = Field(
+        0, ge=0, description="Bytes of all variants together, the least used go first; 0: no bound."
+    )
     key_prefix: Annotated[str, AfterValidator(_key_prefix)] = Field(
         "", description="Put before every key in the store, such as `img/`."
     )
@@ -134,6 +169,9 @@ class Settings(BaseModel):
         )
 
 
+_SECRET = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+
+
 def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings: defaults, then the TOML file, then the environment, then `overrides` (None is left out).
 
@@ -168,6 +206,9 @@ def open_library(settings: Settings, engine: Engine | None = None) -> Library:
     """Make the library that the settings describe; without `engine` it renders in threads."""
     return Library.open(
         settings.data,
+        catalog=Catalog.open(settings.catalog.get_secret_value()) if settings.catalog else None,
+        store=_open(settings.store, settings.store_access_key, settings.store_secret_key),
+        replica=_open(settings.replica, settings.replica_access_key, settings.replica_secret_key),
         engine=engine,
         limits=settings.limits,
         keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
@@ -175,7 +216,17 @@ def open_library(settings: Settings, engine: Engine | None = None) -> Library:
         queue=settings.queue,
         patience_s=settings.request_deadline_s,
         facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
+        undelete_s=settings.undelete_s,
+        max_variants=settings.max_variants,
+        max_variant_bytes=settings.max_variant_bytes,
     )
+
+
+def _open(address: str, access_key: SecretStr | None, secret_key: SecretStr | None) -> BlobStore | None:
+    if not address:
+        return None
+    given = {"access_key": access_key, "secret_key": secret_key}
+    return open_store(address, secrets={name: key.get_secret_value() for name, key in given.items() if key})
 
 
 def make_renderers(settings: Settings) -> RendererEngine:
@@ -227,7 +278,7 @@ def _fault(item: Any, sources: Mapping[str, str]) -> str:
     where = f" ({sources[name]})" if name in sources else ""
     if item["type"] == "extra_forbidden":
         return f"{name}{where}: there is no such setting; `lazypix config` lists them"
-    value = "********" if name == "api_keys" else repr(item["input"])
+    value = "********" if name in _SECRET else repr(item["input"])
     said = str(item["msg"]).removeprefix("Value error, ")
     return f"{name}={value}{where}: {said[0].lower()}{said[1:]}"
 

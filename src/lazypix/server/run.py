@@ -14,10 +14,12 @@ from uvicorn.supervisors import Multiprocess
 
 from lazypix.engine.idle import IdleEngine
 from lazypix.engine.processes import bound_allocator_of_children, bound_own_allocator, follow_parent
-from lazypix.errors import SettingsError
+from lazypix.errors import LazypixError, SettingsError
 from lazypix.server.app import create
 from lazypix.server.protocol import ImageProtocol
 from lazypix.settings import Settings, open_library
+
+log = logging.getLogger("lazypix.server")
 
 _BACKLOG = 1024
 _SHUTDOWN_S = 20
@@ -35,7 +37,11 @@ def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None)
     """
     _set_up_logging(settings)
     # Once before any worker does: a supervisor would start them again and again.
-    open_library(settings, IdleEngine()).close()
+    with open_library(settings, IdleEngine()) as library:
+        try:
+            library.check()
+        except LazypixError as error:  # it may be back soon, and nobody has to start us again then
+            log.warning("starting, although not everything is there yet: %s", error)
     bound_own_allocator()
     bound_allocator_of_children()
     supervisor = os.getpid() if settings.workers > 1 else None

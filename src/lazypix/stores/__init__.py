@@ -34,14 +34,16 @@ class Capabilities:
     """A part of a blob is read without reading what stands before it."""
     lists_prefixes: bool = True
     """`list` and `delete_prefix` cost what they find; without it they walk over everything there is."""
+    lists_in_order: bool = True
+    """`list` yields all blobs in the order of their keys; without it, only those of one folder together."""
 
 
 class BlobStore(Protocol):
     """Keeps blobs by key. Safe to use from many threads and processes at once.
 
-    A key is one or more segments joined by `/`; no segment is empty, begins with a dot, or holds a control
-    character. A blob appears whole or not at all, and what was acknowledged survives a power cut. Stores that keep a
-    content type derive it from the key's extension.
+    A key is one or more segments joined by `/`; no segment is empty, begins with a dot, or holds a backslash or a
+    control character. A blob appears whole or not at all, and what was acknowledged survives a power cut. Stores that
+    keep a content type derive it from the key's extension.
 
     Every method raises `StoreFailed` when the store cannot do its work, and `ValueError` for a malformed key
     (a programmer's mistake: idents are checked long before). No error and no `repr` holds a secret.
@@ -114,10 +116,10 @@ class BlobStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", *, after: str = "") -> Iterator[Blob]:
+    def list(self, prefix: str = "") -> Iterator[Blob]:
         """Yield the blobs whose keys begin with `prefix` (empty, or ending in `/`), in the order of their keys.
 
-        With `after`, only those whose keys come behind it.
+        Page by page, however many there are; see `Capabilities.lists_in_order`.
         """
         ...
 
@@ -153,6 +155,6 @@ def check_key(key: str) -> str:
         ValueError: it is not.
     """
     segments = key.split("/")
-    if any(not s or s.startswith(".") or len(s.encode()) > 255 or not s.isprintable() for s in segments):
+    if any(not s or s[0] == "." or "\\" in s or len(s.encode()) > 255 or not s.isprintable() for s in segments):
         raise ValueError(f"malformed key {key!r}")
     return key

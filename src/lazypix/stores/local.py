@@ -93,9 +93,9 @@ class LocalStore:
             return None
         return f"{self._public_url}/{quote(check_key(key), safe='/,=')}"
 
-    def list(self, prefix: str = "", *, after: str = "") -> Iterator[Blob]:
+    def list(self, prefix: str = "") -> Iterator[Blob]:
         start = self._path(prefix.rstrip("/")) if prefix else self.root
-        yield from self._walk(start, prefix, after)
+        yield from self._walk(start, prefix)
 
     def delete(self, key: str) -> bool:
         target = self._path(key)
@@ -167,7 +167,7 @@ class LocalStore:
                     finished.unlink()
                 raise
 
-    def _walk(self, folder: Path, prefix: str, after: str) -> Iterator[Blob]:
+    def _walk(self, folder: Path, prefix: str) -> Iterator[Blob]:
         try:
             # Folders sort as if their name ended in "/", so that keys come out in order.
             entries = sorted(os.scandir(folder), key=lambda e: e.name + ("/" if e.is_dir() else ""))
@@ -176,15 +176,13 @@ class LocalStore:
         except OSError as error:
             raise StoreFailed(f"Could not list {prefix or 'the store'} ({error.strerror})") from error
         for entry in entries:
-            key = prefix + entry.name
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if f"{key}/" > after or after.startswith(f"{key}/"):
-                    yield from self._walk(Path(entry.path), f"{key}/", after)
-            elif key > after:
+                yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
+            else:
                 with suppress(FileNotFoundError):  # deleted since
-                    yield _blob(key, entry.stat())
+                    yield _blob(prefix + entry.name, entry.stat())
 
 
 class _Translated:

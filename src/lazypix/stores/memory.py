@@ -51,9 +51,9 @@ class MemoryStore:
         check_key(key)
         return None
 
-    def list(self, prefix: str = "", *, after: str = "") -> Iterator[Blob]:
+    def list(self, prefix: str = "") -> Iterator[Blob]:
         with self._lock:
-            found = sorted(key for key in self._blobs if key.startswith(prefix) and key > after)
+            found = sorted(key for key in self._blobs if key.startswith(prefix))
             blobs = [self._blobs[key][1] for key in found]
         yield from blobs
 
