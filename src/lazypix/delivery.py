@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.native import MOUNT

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image
 from lazypix.engine import Engine
 from lazypix.errors import BadUpload, BlobExists, IdentTaken, LazypixError
