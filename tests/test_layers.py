@@ -28,6 +28,8 @@ ONLY_IN = {
     "python_multipart": "server",
     "typer": "cli",
     "pydantic": "settings",
+    "redis": "cache",
+    "pymemcache": "cache",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
