@@ -25,3 +25,7 @@ install() { # install PROGRAM PACKAGE
 install curl curl
 install nginx nginx-light
 install wrk wrk
+install redis-server redis-server
+install memcached memcached
+install openssl openssl
+install initdb postgresql

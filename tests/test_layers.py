@@ -14,7 +14,7 @@ SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
-    "generations", "lease", "incoming", "originals", "quarantine", "shelf", "variants", "library", "delivery", "settings", "server", "cli", "__main__",
+    "generations", "answers", "lease", "incoming", "originals", "quarantine", "shelf", "variants", "library", "delivery", "settings", "server", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN = {
@@ -28,6 +28,8 @@ ONLY_IN = {
     "python_multipart": "server",
     "typer": "cli",
     "pydantic": "settings",
+    "redis": "cache",
+    "pymemcache": "cache",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

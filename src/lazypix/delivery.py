@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.native import MOUNT

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image, State
 from lazypix.engine import Engine
 from lazypix.errors import (

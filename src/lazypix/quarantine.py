@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image
 from lazypix.engine import Engine
 from lazypix.errors import LazypixError, Quarantined, RendererLost

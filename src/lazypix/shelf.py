@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.variant_rows import created_us, name_of

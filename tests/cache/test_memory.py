@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazypix.cache import MemoryCache
+from lazypix.cache.memory import MemoryCache
 
 
 class Clock:

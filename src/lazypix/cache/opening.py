@@ -1,0 +1,108 @@
+"""From a URL to a cache."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from lazypix.cache import TIMEOUT_S, Cache
+from lazypix.cache.guarded import Guarded
+from lazypix.cache.naming import PREFIX_RULE, is_prefix
+from lazypix.cache.sharded import ShardedCache
+from lazypix.errors import SettingsError
+
+ACCEPTED = (
+    "redis://[[user]:password@]host[:port][/database], rediss://… (the same over TLS) or "
+    "memcached://host[:port][,host[:port]…], each with an optional ?prefix=…"
+)
+"""The URLs that `open_cache` takes, in words for error messages."""
+
+_DEFAULT_PREFIX = "lazypix:"
+_HOST = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
+_SERVER = re.compile(rf"(?P<host>{_HOST.pattern})(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII)
+_DATABASE = re.compile(r"/?|/(?P<db>[0-9]{1,5})", re.ASCII)
+
+
+def open_cache(url: str, *, timeout_s: float = TIMEOUT_S) -> Cache:
+    """Return the cache that a URL names. Its failures are misses: it is `Guarded`, each server for itself.
+
+    A server is connected to when it is first used: it need not run yet. Machines that share a cache need the same
+    list of servers, and the same prefix (without one: `lazypix:`).
+
+    Raises:
+        SettingsError: the URL is none of those accepted, or a package is missing.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _wrong("it cannot be read") from None  # the original error may quote a password
+    if parts.scheme not in ("redis", "rediss", "memcached"):
+        raise _wrong(f"unknown scheme {parts.scheme!r}" if "://" in url else "it has no scheme")
+    if parts.fragment:
+        raise _wrong("a # in a user name or a password is written %23")
+    prefix = _prefix(parts.query)
+    if parts.scheme == "memcached":
+        return _memcached(parts, prefix, timeout_s)
+    return _redis(parts, prefix, timeout_s)
+
+
+def _redis(parts: SplitResult, prefix: str, timeout_s: float) -> Cache:
+    login, at, server = parts.netloc.rpartition("@")
+    user, colon, password = login.partition(":")
+    if at and not (colon and password):
+        raise _wrong("before the @ there is no password")
+    host, port = _server(server, 6379)
+    match = _DATABASE.fullmatch(parts.path)
+    if match is None:
+        raise _wrong("the database is not a number (and a / in a user name or a password is written %2F)")
+    from lazypix.cache.redis import RedisCache  # needs a package that only those have who use it
+
+    cache = RedisCache(
+        host,
+        port,
+        db=int(match["db"] or 0),
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        tls=parts.scheme == "rediss",
+        prefix=prefix,
+        timeout_s=timeout_s,
+    )
+    return Guarded(cache)
+
+
+def _memcached(parts: SplitResult, prefix: str, timeout_s: float) -> Cache:
+    if "@" in parts.netloc:
+        raise _wrong("memcached is spoken to without user name and password")
+    if parts.path not in ("", "/"):
+        raise _wrong("memcached has no databases, so nothing comes between the servers and the ?")
+    servers = dict.fromkeys(_server(server, 11211) for server in parts.netloc.split(","))
+    from lazypix.cache.memcached import MemcachedCache  # needs a package that only those have who use it
+
+    shards: list[tuple[str, Cache]] = []
+    for host, port in servers:
+        cache = MemcachedCache(host, port, prefix=prefix, timeout_s=timeout_s)
+        shards.append((f"{host}:{port}", Guarded(cache)))
+    return shards[0][1] if len(shards) == 1 else ShardedCache(shards)
+
+
+def _server(text: str, default_port: int) -> tuple[str, int]:
+    match = _SERVER.fullmatch(text)
+    port = int(match["port"] or default_port) if match else 0
+    if match is None or not 1 <= port <= 65535:
+        raise _wrong("a host or its port is missing or malformed")
+    return match["host"].strip("[]"), port
+
+
+def _prefix(query: str) -> str:
+    options = parse_qsl(query, keep_blank_values=True)
+    if len(options) > 1 or any(name != "prefix" for name, _ in options):
+        raise _wrong("after the ? there is something else than one prefix")
+    prefix = options[0][1] if options else _DEFAULT_PREFIX
+    if not is_prefix(prefix):
+        raise _wrong(f"the prefix must be {PREFIX_RULE}")
+    return prefix
+
+
+def _wrong(what: str) -> SettingsError:
+    """Return the error; of the URL it shows a scheme at most, for any other part may hold a piece of a password."""
+    return SettingsError(f"The URL of the cache is wrong: {what}; accepted: {ACCEPTED}")

@@ -1,0 +1,96 @@
+"""A cache in a Redis server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazypix.cache import TIMEOUT_S, CacheFailed
+from lazypix.cache.naming import plain_key
+from lazypix.errors import SettingsError
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.exceptions import OutOfMemoryError, RedisError
+    from redis.retry import Retry
+except ImportError:
+    raise SettingsError("A cache in Redis needs a package: pip install 'lazypix[redis]'") from None
+
+# As many as threads use it at once: those are bounded already, and to fail for want of one would look like an outage.
+_CONNECTIONS = 10_000
+
+
+class RedisCache:
+    """Keeps bytes in Redis, or in what speaks its protocol; not in a Redis Cluster.
+
+    Nothing is tried twice: a server that hangs costs one timeout. A connection that was closed while nobody used it
+    is opened anew. Waiting for a host's name to be looked up is the system's affair, and not part of `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int = 6379,
+        *,
+        db: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        tls: bool = False,
+        prefix: str = "",
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Connect when first used. With `tls` the server's certificate is verified by the system's authorities."""
+        self._name = f"RedisCache({host}:{port}/{db})"
+        self._prefix = prefix
+        self._redis = redis.Redis(
+            host=host,
+            port=port,
+            db=db,
+            username=username,
+            password=password,
+            ssl=tls,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),  # the default is ten times, with pauses
+            max_connections=_CONNECTIONS,
+            protocol=2,  # one round trip less when connecting, and no messages but answers
+        )
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def get(self, key: str) -> bytes | None:
+        with _translated():
+            found = self._redis.get(plain_key(self._prefix, key))
+        return found if isinstance(found, bytes) else None
+
+    def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        self._keep(key, value, ttl_s, only_new=False)
+
+    def add(self, key: str, value: bytes, *, ttl_s: float) -> bool:
+        return self._keep(key, value, ttl_s, only_new=True)
+
+    def delete(self, key: str) -> None:
+        with _translated():
+            self._redis.delete(plain_key(self._prefix, key))
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _keep(self, key: str, value: bytes, ttl_s: float, *, only_new: bool) -> bool:
+        assert ttl_s > 0
+        with _translated():
+            try:
+                kept = self._redis.set(plain_key(self._prefix, key), value, px=max(1, int(ttl_s * 1000)), nx=only_new)
+            except OutOfMemoryError:  # full, and told to evict nothing; what is in it can still be read
+                return False
+        return bool(kept)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, ValueError, LookupError) as error:  # the last two: not its protocol
+        raise CacheFailed(f"{type(error).__name__}: {error}") from error
