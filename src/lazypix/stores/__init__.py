@@ -34,6 +34,8 @@ class Capabilities:
     """A part of a blob is read without reading what stands before it."""
     lists_prefixes: bool = True
     """`list` and `delete_prefix` cost what they find; without it they walk over everything there is."""
+    longest_key: int | None = None
+    """Bytes of the longest key it takes, those it has to escape counting more; None: whatever is well formed."""
 
 
 class BlobStore(Protocol):
