@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from tests.fakes.beansdb import FakeBeansdb
 
 from lazypix.errors import BlobExists, BlobMissing

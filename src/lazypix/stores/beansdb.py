@@ -170,7 +170,7 @@ class BeansdbStore:
         """
         repair = Repair()
         for bucket in range(BUCKETS):
-            repair.compare(f"{bucket:x}", self._group_of(bucket))
+            repair.bucket(f"{bucket:x}", self._group_of(bucket))
             if progress is not None:
                 progress(bucket + 1, BUCKETS)
         return repair.report

@@ -30,8 +30,13 @@ class Repair:
         self.report = RepairReport()
         self._lost: set[Server] = set()
 
-    def compare(self, path: str, servers: Sequence[Server]) -> None:
-        """Make everything below `path` of the trees the same, on those of `servers` that answer."""
+    def bucket(self, digit: str, servers: Sequence[Server]) -> None:
+        """Make one of the sixteen buckets the same, on those of `servers` that answer."""
+        tops = dict(self._listings("", servers))
+        if len(tops) > 1 and not _all_equal(listing.folders.get(digit) for listing in tops.values()):
+            self._compare(digit, list(tops))
+
+    def _compare(self, path: str, servers: Sequence[Server]) -> None:
         listings = dict(self._listings(path, servers))
         if len(listings) < 2 or _all_equal(listings.values()):
             return
@@ -41,7 +46,7 @@ class Repair:
             for digit in "0123456789abcdef":
                 folders = [listing.folders.get(digit) for listing in listings.values()]
                 if None in folders or not _all_equal(folders):
-                    self.compare(path + digit, there)
+                    self._compare(path + digit, there)
             return
         for name in sorted({name for listing in listings.values() for name in listing.names}):
             self._settle(name, {server: listing.names.get(name) for server, listing in listings.items()})
