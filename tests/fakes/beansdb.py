@@ -38,12 +38,12 @@ class Record:
 class FakeBeansdb:
     """Serves on a loopback port, the same one after each `start`; what was stored outlives `stop` and `kill`.
 
-    `split` is how many keys the tree lists as keys before it lists folders (256 in the real one). With
-    `hides_deleted`, `?key` says nothing of a deleted key, as older servers do.
+    `split` is how many keys the tree lists as keys before it lists folders (256 in the real one), and `filtered_split`
+    the same for a listing of names that begin alike (100 000). With `hides_deleted`, `?key` says nothing of a deleted key, as older servers do.
     """
 
-    def __init__(self, *, split: int = 256, hides_deleted: bool = False) -> None:
-        self.split, self.hides_deleted = split, hides_deleted
+    def __init__(self, *, split: int = 256, filtered_split: int = 100_000, hides_deleted: bool = False) -> None:
+        self.split, self.filtered_split, self.hides_deleted = split, filtered_split, hides_deleted
         self.records: dict[bytes, Record] = {}
         self.received: list[bytes] = []
         """All command lines."""
@@ -133,12 +133,14 @@ class FakeBeansdb:
                 return " ".join(map(str, told)).encode(), 0
             return record.value, record.flag
 
-    def _list(self, path: str) -> bytes | None:
+    def _list(self, asked: str) -> bytes | None:
+        path, _, prefix = asked.partition(":")
         if len(path) > 8 or any(digit not in "0123456789abcdef" for digit in path):
             return None
         below = self._below(path)
-        if path and (len(path) == 8 or self._count(below) <= self.split):
-            return b"".join(b"%s %d %d\n" % (key, record.hash, record.version) for key, record in below.items())
+        if path and (len(path) == 8 or self._count(below) <= (self.filtered_split if prefix else self.split)):
+            listed = [(key, record) for key, record in below.items() if key.startswith(prefix.encode())]
+            return b"".join(b"%s %d %d\n" % (key, record.hash, record.version) for key, record in listed)
         lines = []
         for digit in "0123456789abcdef":
             inside = self._below(path + digit)

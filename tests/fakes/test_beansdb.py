@@ -159,6 +159,17 @@ def test_the_tree(fake: FakeBeansdb) -> None:
     assert _said(fake, b"get @xyz", b"get @123456789") == [b"END", b"END"]
 
 
+def test_the_tree_lists_names_that_begin_alike(fake: FakeBeansdb) -> None:
+    for number in range(200):
+        fake.set(b"k%d" % number, b"x", 1)
+    found = [line for digit in range(16) for line in _said(fake, b"get @%x:k19" % digit)[1:-1]]
+    assert sorted(line.split()[0] for line in found) == sorted([b"k19", *(b"k19%d" % number for number in range(10))])
+    assert len(_said(fake, b"get @:k19")) == 18  # the top is always the same
+    fake.filtered_split = 4
+    digit = fnv1a(b"k19") >> 28
+    assert [line for line in _said(fake, b"get @%x:k19" % digit)[1:-1] if b"/" not in line] == []
+
+
 def test_trees_are_equal_when_the_values_are(fake: FakeBeansdb) -> None:
     with FakeBeansdb(split=4) as other:
         for number in range(100):

@@ -269,6 +269,23 @@ def test_the_largest_value(servers: list[FakeBeansdb], tmp_path: Path) -> None:
         assert store.head(KEY).size == MAX_VALUE_BYTES
 
 
+def test_a_prefix_is_looked_for_by_the_servers(servers: list[FakeBeansdb]) -> None:
+    servers[1].filtered_split = 2
+    with closing(_store(servers)) as store:
+        deep = "é" * 35 + "/" + "é" * 5 + "/"  # escaped, too long to be asked for whole
+        keys = [f"{folder}{number}" for folder in ("a/", "a/b/", "ab/", "@?/", deep) for number in range(30)]
+        for key in keys:
+            store.put(key, b"x")
+        for prefix in ("a/", "@?/", deep):
+            servers[0].received.clear()
+            assert [blob.key for blob in store.list(prefix)] == sorted(key for key in keys if key.startswith(prefix))
+            trees = [line for line in servers[0].received if line.startswith(b"get @")]
+            assert len(trees) == 16
+            assert all(len(line) <= len(b"get ") + 250 for line in trees)
+        assert store.delete_prefix(deep) == 30
+        assert [blob.key for blob in store.list()] == sorted(key for key in keys if not key.startswith(deep))
+
+
 # --- reading and healing ---------------------------------------------------------------------------------------
 
 

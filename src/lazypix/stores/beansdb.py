@@ -269,17 +269,18 @@ class BeansdbStore:
     def _listed(self, prefix: str, after: str) -> dict[str, builtins.list[Server]]:
         """Return all keys that are there, each with the servers that have its newest version."""
         found = {}
+        start = escape(self._prefix + prefix)
         for bucket in range(BUCKETS):
-            for name, entries in self._walked(bucket):
+            for name, entries in self._walked(bucket, start):
                 key = self._key(name)
                 newest = max(entries.values(), key=lambda entry: (entry.age, entry.live))
                 if newest.live and key is not None and key.startswith(prefix) and key > after:
                     found[key] = [server for server, entry in entries.items() if entry.version == newest.version]
         return found
 
-    def _walked(self, bucket: int) -> Iterator[tuple[bytes, dict[Server, Entry]]]:
-        """Yield all names in a bucket, with what each server that has it knows of it."""
-        walked = self._ask(self._group_of(bucket), self._reads, lambda server: server.walk(f"{bucket:x}"))
+    def _walked(self, bucket: int, start: bytes) -> Iterator[tuple[bytes, dict[Server, Entry]]]:
+        """Yield all names in a bucket that begin with `start`, with what each server that has it knows of it."""
+        walked = self._ask(self._group_of(bucket), self._reads, lambda server: server.walk(f"{bucket:x}", start))
         for name in {name for names in walked.values() for name in names}:
             yield name, {server: names[name] for server, names in walked.items() if name in names}
 

@@ -2,7 +2,8 @@
 
 The text protocol is memcached's, with other meanings. The exptime of a `set` is the *version*: 0 lets the server
 count on, any other number must be greater than the one that is there, and a negative one with an empty value deletes.
-`get ?key` tells about a key, `get @` and `get @8f` list the tree of all keys by the hex digits of their hashes.
+`get ?key` tells about a key, `get @` and `get @8f` list the tree of all keys by the hex digits of their hashes, and
+`get @8f:a/` only those that begin with `a/`.
 
 Source: https://github.com/douban/beansdb, `src/hstore.c`, `src/bitcask.c`, `src/htree.c`
 """
@@ -30,6 +31,8 @@ REST_S = 3.0
 
 _COMPRESSED = 0x10000
 """The server's own flag: a value that is set with it is lost."""
+_FILTER_BYTES = 241
+"""What a question of 250 bytes has room for beside `@` and a whole path."""
 _ESCAPED = re.compile(rb"\A[@?]|[^!-$&-~]")
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 
@@ -173,9 +176,12 @@ class Server:
         assert version, "0 lets each server count for itself"
         return bool(self._call(lambda c: c.set(name, value, expire=version, flags=flags & ~_COMPRESSED)))
 
-    def listing(self, path: str) -> Listing:
-        """Return what lies below `path`, the first hex digits of keys' hashes."""
-        asked = f"@{path}".encode()
+    def listing(self, path: str, prefix: bytes = b"") -> Listing:
+        """Return what lies below `path`, the first hex digits of keys' hashes.
+
+        With `prefix` the server leaves out other names, though not all of them where there are very many.
+        """
+        asked = f"@{path}".encode() + (b":" + prefix if prefix else b"")[:_FILTER_BYTES]
         text, _ = self._values([asked]).get(asked, (b"", 0))
         folders, names = {}, {}
         try:
@@ -189,13 +195,13 @@ class Server:
             raise self._failed(error) from error
         return Listing(folders=folders, names=names)
 
-    def walk(self, path: str) -> dict[bytes, Entry]:
-        """Return all names below `path`."""
-        listing = self.listing(path)
-        found = dict(listing.names)
+    def walk(self, path: str, prefix: bytes = b"") -> dict[bytes, Entry]:
+        """Return all names below `path`, or those that begin with `prefix`."""
+        listing = self.listing(path, prefix)
+        found = {name: entry for name, entry in listing.names.items() if name.startswith(prefix)}
         if len(path) < PATH_DIGITS:
             for digit in listing.folders:
-                found |= self.walk(path + digit)
+                found |= self.walk(path + digit, prefix)
         return found
 
     def stats(self) -> None:
