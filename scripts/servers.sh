@@ -28,4 +28,12 @@ install wrk wrk
 install redis-server redis-server
 install memcached memcached
 install openssl openssl
-install initdb postgresql
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install initdb postgresql
+
+# Azure's storage emulator comes from npm, into a folder of its own.
+azurite=3.35.0
+if [ ! -x .programs/node_modules/.bin/azurite-blob ]; then
+    install npm npm
+    npm install --silent --no-audit --no-fund --prefix .programs "azurite@$azurite" >/dev/null ||
+        echo "azurite is not installed: the tests that need it are skipped (npm package: azurite)" >&2
+fi

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.fakes.beansdb import FakeBeansdb
 from tests.programs import azure_store, s3_store
 
 from lazypix.errors import BlobExists, BlobMissing
 from lazypix.stores import PIECE_BYTES, BlobStore, check_key
+from lazypix.stores.beansdb import BeansdbStore
 from lazypix.stores.local import LocalStore
 from lazypix.stores.memory import MemoryStore
 
@@ -39,12 +41,21 @@ def _azure(request: pytest.FixtureRequest, _: Path) -> BlobStore:
     return azure_store(request.getfixturevalue("azurite"), prefix=uuid.uuid4().hex)
 
 
+def _beansdb(request: pytest.FixtureRequest, _: Path) -> BlobStore:
+    servers = [FakeBeansdb(), FakeBeansdb(split=4), FakeBeansdb(hides_deleted=True)]
+    for server in servers:
+        request.addfinalizer(server.stop)
+        server.start()
+    return BeansdbStore([server.address for server in servers], prefix="images")
+
+
 STORES: dict[str, Callable[[pytest.FixtureRequest, Path], BlobStore]] = {
     "local": _local,
     "memory": _memory,
     "s3": _s3,
     "poor-s3": _poor_s3,
     "azure": _azure,
+    "beansdb": _beansdb,
 }
 """How an empty store is made for one test; `folder` is one that does not exist yet."""
 
@@ -267,10 +278,11 @@ ODD = [
 
 
 def test_odd_keys_are_kept_apart(store: BlobStore) -> None:
-    for key in ODD:
+    odd = [key for key in ODD if len(key) <= (store.capabilities.longest_key or 255)]
+    for key in odd:
         store.create(key, key.encode())
-    assert _keys(store) == sorted(ODD)
-    for key in ODD:
+    assert _keys(store) == sorted(odd)
+    for key in odd:
         assert store.get(key) == key.encode()
         assert store.delete(key) is True
     assert _keys(store) == []

@@ -36,6 +36,8 @@ class Capabilities:
     """`list` and `delete_prefix` cost what they find; without it they walk over everything there is."""
     lists_in_order: bool = True
     """`list` yields all blobs in the order of their keys; without it, only those of one folder together."""
+    longest_key: int | None = None
+    """Bytes of the longest key it takes, those it has to escape counting more; None: whatever is well formed."""
 
 
 class BlobStore(Protocol):

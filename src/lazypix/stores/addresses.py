@@ -92,10 +92,24 @@ def _open_objects(address: _Address) -> BlobStore:
     return connect(kind, address.parts.netloc, address.prefix, address.options, secrets)
 
 
+def _open_beansdb(address: _Address) -> BlobStore:
+    try:
+        from lazypix.stores.beansdb import BeansdbStore
+    except ImportError:
+        raise SettingsError("Beansdb needs another package: pip install 'lazypix[beansdb]'") from None
+    numbers: dict[str, int] = {}
+    for name, text in address.options.items():
+        if name not in ("copies", "writes", "reads") or not text.isdecimal():
+            raise SettingsError(f"store: {name[:20]}={text[:20]!r} is not accepted; accepted: copies, writes, reads")
+        numbers[name] = int(text)
+    return BeansdbStore(address.parts.netloc.split(","), prefix=address.prefix, **numbers)
+
+
 _OPENERS: dict[str, Callable[[_Address], BlobStore]] = {
     "file": _open_folder,
     "memory": _open_memory,
     "s3": _open_objects,
     "gs": _open_objects,
     "az": _open_objects,
+    "beansdb": _open_beansdb,
 }

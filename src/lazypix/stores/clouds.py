@@ -88,7 +88,7 @@ def _split_options(kind: str, options: Mapping[str, str]) -> tuple[_Own, dict[st
         except KeyError:
             accepted = ", ".join(sorted((*_NATIVE[kind], "public_url", "cache_control", "timeout", "retries")))
             raise SettingsError(
-                f"store: unknown option {name[:40]!r}; accepted for {kind}:// are {accepted}"
+                f"store: unknown option {name[:40]!r}; accepted with {kind}:// are {accepted}"
             ) from None
         except ValueError:
             raise SettingsError(f"store: {name}={text[:40]!r} is not a number") from None
