@@ -11,7 +11,7 @@ import click
 import typer
 
 from lazypix import errors
-from lazypix.cli import app
+from lazypix.cli.main import app
 from lazypix.formats import FORMATS
 from lazypix.settings import PREFIX, Settings
 from lazypix.transform import OPTIONS

@@ -19,7 +19,7 @@ from tests.engine.pictures import encoded, jpg, quadrants
 from tests.server.running import clean_environment
 
 from lazypix import __version__
-from lazypix.cli import app
+from lazypix.cli.main import app
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -223,7 +223,9 @@ def test_programs_can_read_what_every_command_did(desk: Path) -> None:
 def test_only_what_decodes_images_loads_libvips(desk: Path) -> None:
     ident = added(desk)
     for arguments in (["list"], ["info", ident], ["delete", ident, "--yes"], ["sweep"]):
-        script = f"import sys; sys.argv[1:] = {arguments!r}; from lazypix.cli import app; app(standalone_mode=False)"
+        script = (
+            f"import sys; sys.argv[1:] = {arguments!r}; from lazypix.cli.main import app; app(standalone_mode=False)"
+        )
         loaded = "; sys.exit('pyvips' in sys.modules)"
         command = [sys.executable, "-c", script + loaded]
         subprocess.run(command, cwd=desk, env=clean_environment({}), capture_output=True, check=True, timeout=60)

@@ -6,7 +6,7 @@ Renderer processes import this module again when they start, so it imports nothi
 
 def main() -> None:
     """Run the command line."""
-    from lazypix.cli import app
+    from lazypix.cli.main import app
 
     app()
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -21,7 +22,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, text
 
-from lazypix.catalog import Catalog, Image, Search, StoredVariant
+from lazypix.catalog import LASTING, Catalog, Image, Search, StoredVariant
 from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.schema import HEAD, MIGRATIONS
 from lazypix.catalog.tables import metadata
@@ -146,14 +147,21 @@ def test_only_a_ready_image_is_deleted(catalog: Catalog) -> None:
     assert catalog.get("cat")
 
 
-def test_what_is_unfinished_is_told_by_its_age(catalog: Catalog) -> None:
-    now = datetime.now(UTC)
-    catalog.claim(_image("old", now - timedelta(hours=2)))
-    catalog.claim(_image("new", now))
-    _ready(catalog, "done", now - timedelta(hours=2))
+def test_what_is_unfinished_is_told_by_its_age(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("lazypix.catalog._now", lambda: (time.time_ns() - 7200 * 10**9) // 1000)
+        catalog.claim(_image("old"))
+        _ready(catalog, "done")
+    catalog.claim(_image("new"))
     assert sorted(catalog.unfinished()) == [("new", "pending"), ("old", "pending")]
     assert catalog.unfinished(older_than_s=3600) == [("old", "pending")]
     assert catalog.unfinished(older_than_s=3 * 3600) == []
+
+
+def test_a_claim_is_as_old_as_the_claim(catalog: Catalog) -> None:
+    """The image may be years old, when it comes from another library."""
+    catalog.claim(_image("cat", datetime.now(UTC) - timedelta(days=365)))
+    assert catalog.unfinished(older_than_s=3600) == []
 
 
 def test_a_deletion_is_as_old_as_the_deletion(catalog: Catalog) -> None:
@@ -161,6 +169,38 @@ def test_a_deletion_is_as_old_as_the_deletion(catalog: Catalog) -> None:
     _ready(catalog, "cat", datetime.now(UTC) - timedelta(days=365))
     catalog.begin_delete("cat")
     assert catalog.unfinished(older_than_s=3600) == []
+
+
+# --- from elsewhere ----------------------------------------------------------------------------------------------
+
+
+def test_images_from_elsewhere_come_in_the_state_they_had(catalog: Catalog) -> None:
+    for state in LASTING:
+        assert catalog.adopt(replace(_image(state), metadata={"who": "me"}), state=state)
+        assert not catalog.adopt(_image(state))
+    catalog.claim(_image("pending"))
+    catalog.claim(_image("withdrawn"))
+    catalog.withdraw("withdrawn")
+    assert catalog.entries(["ready", "gone", "nobody"]) == {
+        "ready": (replace(_image("ready"), metadata={"who": "me"}), "ready"),
+        "gone": (replace(_image("gone"), filename=None, metadata={}), "gone"),
+    }
+    assert sorted(state for _, state in catalog.walk_all()) == sorted(LASTING)
+    assert [image.ident for image, _ in catalog.walk_all(after="gone")] == ["ready", "trashed"]
+    assert catalog.numbers() == dict.fromkeys((*LASTING, "pending", "withdrawn"), 1)
+    catalog.undelete("trashed")
+    found = catalog.search(Search(metadata={"who": "me"}))
+    assert sorted(image.ident for image in found) == ["ready", "trashed"]
+
+
+def test_a_claim_that_is_given_up_stays_taken(catalog: Catalog) -> None:
+    catalog.claim(_image())
+    assert catalog.give_up("cat")
+    assert not catalog.give_up("cat")
+    assert catalog.unfinished() == [("cat", "deleting")]
+    catalog.end_delete("cat")
+    with pytest.raises(IdentTaken):
+        catalog.claim(_image())
 
 
 # --- races -----------------------------------------------------------------------------------------------------

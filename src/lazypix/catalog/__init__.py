@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from lazypix.catalog.database import Conflict, Database
 from lazypix.catalog.search import Search, filename_key, page, terms_of
 from lazypix.catalog.tables import images, terms, variants
-from lazypix.catalog.values import Image, State, StoredVariant, microseconds, moment
+from lazypix.catalog.values import DELETED, LASTING, Image, State, StoredVariant, microseconds, moment
 from lazypix.catalog.variant_rows import VariantRows
 from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
 from lazypix.plan import Probe
 
-__all__ = ["Catalog", "Image", "Search", "State", "StoredVariant"]
+__all__ = ["DELETED", "LASTING", "Catalog", "Image", "Search", "State", "StoredVariant"]
 
 _PAGE = 1000
 
@@ -76,19 +77,24 @@ class Catalog:
                 raise StoreFailed("The catalog refused the image") from conflict
             raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
 
-    def publish(self, ident: str) -> None:
-        """Turn a claimed image `ready`: from now on it exists.
+    def publish(self, ident: str, *, state: Literal["ready", "trashed"] = "ready") -> None:
+        """Turn a claimed image `ready`: from now on it exists. Or `trashed`, for one that comes from elsewhere so.
 
         Raises:
             UnknownImage: there is no such claim (any more).
         """
         with self._database.writing() as connection:
-            if not _move(connection, ident, "pending", "ready"):
+            if not _move(connection, ident, "pending", state):
                 raise UnknownImage(f"There is no claim on {ident}")
             row = connection.execute(select(images.c.created_us, images.c["metadata"]).where(_is(ident))).one()
             found = {term: {"term": term, "created_us": row[0], "ident": ident} for term in terms_of(row[1])}
             if found:
                 connection.execute(insert(terms), list(found.values()))
+
+    def give_up(self, ident: str) -> bool:
+        """Turn a claim into a deletion that is to be finished: its ident stays taken. Return whether it was one."""
+        with self._database.writing() as connection:
+            return _move(connection, ident, "pending", "deleting")
 
     def withdraw(self, ident: str) -> bool:
         """Make sure that a claim will never be published, so that its blobs can be removed.
@@ -119,6 +125,12 @@ class Catalog:
             raise UnknownImage(f"There is no image {ident}")
         return _image(row)
 
+    def entries(self, idents: Collection[str]) -> dict[str, tuple[Image, State]]:
+        """Return what is known of those images that have a row, with their states."""
+        query = select(images).where(images.c.ident.in_(idents))
+        with self._database.reading() as connection:
+            return {row.ident: (_image(row), row.state) for row in connection.execute(query)}
+
     def states(self, idents: Collection[str]) -> dict[str, State]:
         """Return the states of those images that have a row."""
         query = select(images.c.ident, images.c.state).where(images.c.ident.in_(idents))
@@ -142,14 +154,24 @@ class Catalog:
 
     def walk(self, *, after: str = "", state: State = "ready") -> Iterator[Image]:
         """Yield all images of a state in the order of their idents, page by page; changes meanwhile are harmless."""
+        return (image for image, _ in self.walk_all(after=after, states=(state,)))
+
+    def walk_all(self, *, after: str = "", states: Collection[State] = LASTING) -> Iterator[tuple[Image, State]]:
+        """Yield all images of these states, with their state, as `walk`."""
         while True:
-            query = select(images).where(images.c.ident > after, images.c.state == state).order_by(images.c.ident)
+            query = select(images).where(images.c.ident > after, images.c.state.in_(states)).order_by(images.c.ident)
             with self._database.reading() as connection:
                 rows = connection.execute(query.limit(_PAGE)).all()
-            yield from map(_image, rows)
+            yield from ((_image(row), row.state) for row in rows)
             if len(rows) < _PAGE:
                 return
             after = rows[-1].ident
+
+    def numbers(self) -> dict[State, int]:
+        """Return how many images there are of each state; looks at all of them."""
+        query = select(images.c.state, func.count()).group_by(images.c.state)
+        with self._database.reading() as connection:
+            return {state: int(number) for state, number in connection.execute(query)}
 
     def count(self) -> tuple[int, int]:
         """Return how many ready images there are, and the bytes of their originals; looks at all of them."""
@@ -250,14 +272,17 @@ class Catalog:
     def adopt(self, image: Image, *, state: State = "ready") -> bool:
         """Write the row of an image whose original lies in the store already; False when the ident has a row.
 
-        For rebuilding a catalog and for copies; uploads claim.
+        For rebuilding a catalog and for copies; uploads claim. Of a deleted image only that its ident was given is
+        kept.
         """
+        if state in DELETED:
+            image = replace(image, filename=None, metadata={})
         try:
             self.claim(image)
         except IdentTaken:
             return False
-        if state == "ready":
-            self.publish(image.ident)
+        if state == "ready" or state == "trashed":
+            self.publish(image.ident, state=state)
         else:
             with self._database.writing() as connection:
                 _move(connection, image.ident, "pending", state)
@@ -282,7 +307,7 @@ def _row(image: Image) -> dict[str, Any]:
     return {
         "ident": image.ident,
         "state": "pending",
-        "since_us": microseconds(image.created),
+        "since_us": _now(),
         "created_us": microseconds(image.created),
         "sha256": image.sha256,
         "size": image.size,

@@ -16,6 +16,10 @@ State = Literal["pending", "withdrawn", "ready", "trashed", "deleting", "deleted
 A trashed image is hidden, and can be had back. The blobs of a `deleted` one were removed; `gone` says that they were
 looked for once more after a while, so that not even a variant that was being stored at that moment is left. The row
 stays for ever: its ident is never given to other bytes."""
+DELETED: tuple[State, ...] = ("deleting", "deleted", "gone")
+"""The states of images that are deleted for good."""
+LASTING: tuple[State, ...] = ("ready", "trashed", *DELETED)
+"""The states of images that were acknowledged once: all but those of uploads that are under way, or failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,221 @@
+"""Commands on images: store, list, write, delete."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from lazypix.catalog import Image
+from lazypix.cli.common import (
+    FAILED,
+    USAGE,
+    DataOption,
+    JsonOption,
+    err,
+    errors_told,
+    fail,
+    group,
+    opened_library,
+    out,
+    print_json,
+    text_of,
+)
+from lazypix.engine.idle import IdleEngine
+from lazypix.errors import LazypixError
+from lazypix.formats import by_extension
+from lazypix.settings import load
+
+commands = group()
+
+IdentArgument = Annotated[str, typer.Argument(help="The image's ident, as `add` printed it.")]
+
+
+@commands.command(epilog="Example: `lazypix add holiday/*.jpg` or `lazypix add portrait.png --ident alice`")
+def add(
+    files: Annotated[list[Path], typer.Argument(help="Image files, or folders to take all images from.")],
+    data: DataOption = None,
+    ident: Annotated[str | None, typer.Option(help="Ident to give, for one file. Default: a new one.")] = None,
+    meta: Annotated[list[str] | None, typer.Option("--meta", "-m", help="`name=value` to keep with it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store originals, and print an ident for each."""
+    paths = list(_image_files(files))
+    if ident is not None and len(paths) != 1:
+        fail(USAGE, f"--ident goes with one file; {len(paths)} were given")
+    metadata = _metadata(meta or [])
+    failed = 0
+    with opened_library(data) as library, _progress(len(paths)) as step:
+        for path in paths:
+            try:
+                image = library.add(path, ident=ident, metadata=metadata)
+            except (LazypixError, OSError) as error:
+                failed += 1
+                err.print(f"[red]{escape(str(path))}[/]: {escape(text_of(error))}", highlight=False)
+            else:
+                _print_added(path, image, as_json=as_json)
+            step()
+    if failed:
+        fail(FAILED, f"{failed} of {len(paths)} files were not added")
+
+
+@commands.command(epilog="Example: `lazypix get 0199… 300x200,fit=cover -o thumb.webp`")
+def get(
+    ident: IdentArgument,
+    transform: Annotated[str, typer.Argument(help="What to make, such as `300x200,fit=cover`.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; its extension is the format. `-`: standard output.")
+    ],
+    data: DataOption = None,
+    original: Annotated[bool, typer.Option("--original", help="Write the original instead, untouched.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a variant of an image to a file."""
+    with opened_library(data) as library:
+        if original:
+            body = library.original(ident)
+        else:
+            body = library.variant(ident, transform, format=_format_of(output)).body
+    if str(output) == "-":
+        sys.stdout.buffer.write(body)
+        return
+    try:
+        output.write_bytes(body)
+    except OSError as error:
+        fail(FAILED, f"Cannot write {output} ({error.strerror})")
+    if as_json:
+        print_json({"file": str(output), "size": len(body)})
+    else:
+        err.print(f"{output}: {len(body)} bytes", highlight=False)
+
+
+@commands.command(epilog="Example: `lazypix info 0199… --json`")
+def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show what is known of an image, and which variants are stored."""
+    with opened_library(data, IdleEngine()) as library:
+        facts = library.get(ident).facts()
+        facts["variants"] = [variant.facts() for variant in library.variants(ident)]
+    if as_json:
+        print_json(facts)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if name == "variants":
+            value = "\n".join(f"{v['name']} ({v['size']} bytes)" for v in facts["variants"]) or "none yet"
+        table.add_row(f"[bold]{name}[/]", escape(str(value)))
+    out.print(table)
+
+
+@commands.command("list", epilog="Example: `lazypix list --limit 1000 --json | jq -r .ident`")
+def list_images(
+    data: DataOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 100,
+    before: Annotated[str | None, typer.Option(help="Continue after this ident.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List images, newest first; with --json one object a line."""
+    with opened_library(data, IdleEngine()) as library:
+        images = library.list(limit=limit, before=before)
+    if as_json:
+        for image in images:
+            print(json.dumps(image.facts()))
+        return
+    longest = max((len(image.ident) for image in images), default=0)  # an ident is to be copied, so never cut off
+    ident = Column("ident", min_width=longest, no_wrap=True)
+    table = Table(ident, "format", "size", "bytes", "created", "filename", box=None)
+    for image in images:
+        size = f"{image.width}x{image.height}"
+        created = f"{image.created:%Y-%m-%d %H:%M}"
+        table.add_row(image.ident, image.format, size, str(image.size), created, escape(image.filename or ""))
+    out.print(table)
+
+
+@commands.command(epilog="Example: `lazypix delete 0199… --yes`")
+def delete(
+    idents: Annotated[list[str], typer.Argument(help="Idents of the images to delete.")],
+    data: DataOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete images with all their variants, for good."""
+    if not yes and not typer.confirm(f"Delete {len(idents)} image(s) with all variants, for good?", err=True):
+        fail(FAILED, "Nothing was deleted")
+    failed = 0
+    with opened_library(data, IdleEngine()) as library:
+        for ident in idents:
+            try:
+                library.delete(ident)
+            except LazypixError as error:
+                failed += 1
+                err.print(f"[red]{escape(ident)}[/]: {escape(text_of(error))}", highlight=False)
+            else:
+                print(json.dumps({"deleted": ident}) if as_json else f"deleted {ident}")
+    if failed:
+        fail(FAILED, f"{failed} of {len(idents)} images were not deleted")
+
+
+@commands.command(epilog="Example: `lazypix url 0199… 300x200,fit=cover --format webp`")
+def url(
+    ident: IdentArgument,
+    transform: Annotated[str, typer.Argument(help="What it shall be, such as `300x200`.")] = "full",
+    format: Annotated[str | None, typer.Option("--format", "-f", help="Default: the client decides.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the URL of a variant."""
+    from lazypix.dialects.native import address
+
+    with errors_told():
+        found = load().base_url.rstrip("/") + address(ident, transform, format)
+    print(json.dumps({"url": found}) if as_json else found)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar for many files, on a terminal only."""
+    columns = (TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=total < 2 or not err.is_terminal, transient=True) as progress:
+        task = progress.add_task("adding", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _image_files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = (child for child in sorted(path.rglob("*")) if child.is_file())
+            yield from (child for child in found if _is_readable(child))
+        else:
+            yield path
+
+
+def _is_readable(path: Path) -> bool:
+    found = by_extension(path.suffix[1:])
+    return found is not None and found.loads
+
+
+def _metadata(pairs: list[str]) -> dict[str, str]:
+    metadata = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            fail(USAGE, f"--meta {pair!r} is not accepted; accepted: name=value")
+        metadata[name] = value
+    return metadata
+
+
+def _format_of(output: Path) -> str | None:
+    if str(output) == "-" or not output.suffix:
+        return None
+    found = by_extension(output.suffix[1:])
+    return found.name if found else output.suffix[1:]
+
+
+def _print_added(path: Path, image: Image, *, as_json: bool) -> None:
+    print(json.dumps(image.facts()) if as_json else f"{image.ident}  {path}")
