@@ -39,6 +39,18 @@ def check_ident(ident: str) -> str:
     return ident
 
 
+SIDECAR = "image.json"
+"""Name of the blob beside an original that tells what only the catalog knows: filename, metadata, time of upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a blob belongs: to an image, and under which name."""
+
+    ident: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyScheme:
     """How keys are spelled: `<prefix><shard>/<ident>/<name>`.
@@ -62,3 +74,15 @@ class KeyScheme:
     def variant(self, ident: str, stem: str, extension: str) -> str:
         """Return the key of a variant; `stem` is its canonical text without the format."""
         return f"{self.folder(ident)}{stem}.{extension}"
+
+    def sidecar(self, ident: str) -> str:
+        """Return the key of the original's sidecar."""
+        return f"{self.folder(ident)}{SIDECAR}"
+
+    def parse(self, key: str) -> Place | None:
+        """Return whose blob this is, or None for a key that this scheme does not give."""
+        folder, _, name = key.rpartition("/")
+        ident = folder.rpartition("/")[2]
+        if not name or not _IDENT.fullmatch(ident) or self.folder(ident) != f"{folder}/":
+            return None
+        return Place(ident, name)

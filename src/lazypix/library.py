@@ -51,6 +51,7 @@ class Library:
         undelete_s: float = 0.0,
         max_variants: int = 0,
         max_variant_bytes: int = 0,
+        sidecars: bool = False,
     ) -> None:
         """Put a library together.
 
@@ -58,7 +59,8 @@ class Library:
         store that may have copies. `queue` bounds the variants being made at once, `patience_s` how long work is
         waited for, `facts_ttl_s` how long facts are believed that another machine may have changed. For `undelete_s`
         seconds a deleted image can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept,
-        0: as many as come.
+        0: as many as come. With `sidecars`, filename and metadata are stored beside each original too, so that the
+        catalog can be rebuilt from the store alone.
         """
         self.catalog = catalog
         self.store = store
@@ -73,6 +75,7 @@ class Library:
         self.originals = Originals(
             catalog=catalog, store=store, replica=replica, engine=engine, keys=self.keys, limits=self.limits,
             incoming=self.incoming, generations=self.generations, patience_s=patience_s, facts_ttl_s=facts_ttl_s,
+            sidecars=sidecars,
         )  # fmt: skip
         self.shelf = Shelf(
             catalog=catalog, store=store, keys=self.keys, max_variants=max_variants, max_bytes=max_variant_bytes

@@ -58,6 +58,7 @@ class Originals:
         generations: Generations,
         patience_s: float,
         facts_ttl_s: float,
+        sidecars: bool,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -68,6 +69,7 @@ class Originals:
         self._incoming = incoming
         self._generations = generations
         self._patience_s = patience_s
+        self._sidecars = sidecars
         self._facts: MemoryCache[tuple[Ticket, Image]] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=facts_ttl_s)
 
     def add(
@@ -102,6 +104,8 @@ class Originals:
             if chosen:
                 self._check_nothing_is_there(image)
             self._store.create(self.key(image), path)
+            if self._sidecars:
+                self._store.put(self._keys.sidecar(image.ident), json.dumps(image.facts()).encode())
         except BlobExists:
             if self._catalog.withdraw(image.ident):  # the blobs are not ours to remove
                 self._catalog.abandon(image.ident)
@@ -287,6 +291,7 @@ class Originals:
             yield self._keys.folder(ident) + variant.name
         for format_name in READABLE:
             yield self._keys.original(ident, by_name(format_name).extension)
+        yield self._keys.sidecar(ident)
 
     def _patiently(self, work: Future[T]) -> T:
         """Wait for a renderer, but not for ever: behind much work an upload is better refused."""

@@ -76,6 +76,17 @@ class Settings(BaseModel):
     )
     replica_access_key: SecretStr | None = Field(None, description="As `store_access_key`, for `replica`.")
     replica_secret_key: SecretStr | None = Field(None, description="As `store_secret_key`, for `replica`.")
+    sidecars: bool = Field(
+        False,
+        description="Store filename and metadata beside each original too, so that `lazypix reindex` can rebuild the "
+        "catalog whole from the store alone. Whoever can read the store can read them.",
+    )
+    scrub_rate: int = Field(
+        0,
+        ge=0,
+        description="Bytes a second for verifying originals again in the background; 0: `lazypix scrub` does.",
+    )
+    scrub_days: float = Field(30.0, gt=0, description="Days after which an original is verified again.")
     undelete_s: float = Field(
         0.0, ge=0, description="Seconds for which a deleted image can be had back; 0: it is removed at once."
     )
@@ -216,6 +227,7 @@ def open_library(settings: Settings, engine: Engine | None = None) -> Library:
         queue=settings.queue,
         patience_s=settings.request_deadline_s,
         facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
+        sidecars=settings.sidecars,
         undelete_s=settings.undelete_s,
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,

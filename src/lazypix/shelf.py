@@ -12,7 +12,7 @@ from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.variant_rows import created_us, name_of
-from lazypix.errors import BlobMissing, Busy, StoreFailed, StoreFull
+from lazypix.errors import BlobMissing, Busy, StoreFailed, StoreFull, TooLarge
 from lazypix.formats import by_name
 from lazypix.keys import KeyScheme
 from lazypix.stores import BlobStore
@@ -89,7 +89,7 @@ class Shelf:
             self._remove_if_deleted(image.ident, key)
             if self._max_variants:
                 self._evict_crowded(image.ident)
-        except (StoreFailed, StoreFull, Busy) as error:
+        except (StoreFailed, StoreFull, TooLarge, Busy) as error:
             log.warning("variant %s was made but not stored: %s", key, error)
 
     def remove(self, rows: Iterable[tuple[str, StoredVariant]]) -> tuple[int, int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, tuple_, update
 
 from lazypix.catalog.database import Conflict, Database
 from lazypix.catalog.search import Search, filename_key, page, terms_of
@@ -252,22 +252,25 @@ class Catalog:
             connection.execute(update(images).where(_is(ident)).values(strikes=images.c.strikes + 1))
 
     def mark(self, ident: str, *, damaged: bool) -> None:
-        """Record that an original's bytes were verified now, and what was found."""
+        """Record that an original's bytes were verified now, and what was found; a damaged one is looked at first."""
+        checked = 0 if damaged else _now()
         with self._database.writing() as connection:
-            connection.execute(update(images).where(_is(ident)).values(checked_us=_now(), damaged=damaged))
+            connection.execute(update(images).where(_is(ident)).values(checked_us=checked, damaged=damaged))
 
-    def checked(self, idents: Collection[str]) -> None:
-        """Record that the bytes of originals were verified now, and are good."""
-        with self._database.writing() as connection:
-            connection.execute(update(images).where(images.c.ident.in_(idents)).values(checked_us=_now()))
+    def unchecked(
+        self, *, until_us: int, behind: tuple[int, str] | None = None, limit: int
+    ) -> list[tuple[int, Image]]:
+        """Return ready images that were not verified since a time, with when they were: longest ago first.
 
-    def unchecked(self, *, older_than_s: float, limit: int) -> Sequence[Image]:
-        """Return the ready images whose original was not verified for this long, those that wait longest first."""
-        latest = _now() - int(older_than_s * 1e6)
-        query = select(images).where(images.c.state == "ready", images.c.checked_us <= latest)
+        Times are microseconds since 1970; `behind` is time and ident at which the page before ended.
+        """
+        order = (images.c.checked_us, images.c.ident)
+        query = select(images).where(images.c.state == "ready", images.c.checked_us <= until_us)
+        if behind is not None:
+            query = query.where(tuple_(*order) > tuple_(*behind))
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(images.c.checked_us, images.c.ident).limit(limit))
-            return [_image(row) for row in rows]
+            rows = connection.execute(query.order_by(*order).limit(limit))
+            return [(row.checked_us, _image(row)) for row in rows]
 
     def adopt(self, image: Image, *, state: State = "ready") -> bool:
         """Write the row of an image whose original lies in the store already; False when the ident has a row.

@@ -49,6 +49,14 @@ class VariantRows:
         with self._database.reading() as connection:
             return [_variant(row) for row in connection.execute(query)]
 
+    def of_many(self, idents: Collection[str]) -> dict[str, list[StoredVariant]]:
+        """Return the recorded variants of several images, by ident."""
+        found: dict[str, list[StoredVariant]] = {}
+        with self._database.reading() as connection:
+            for row in connection.execute(select(variants).where(variants.c.ident.in_(idents))):
+                found.setdefault(row.ident, []).append(_variant(row))
+        return found
+
     def remove(self, names: Collection[Name], *, unless_rewritten_since: dict[Name, int] | None = None) -> int:
         """Forget variants whose blobs were removed; return how many rows went.
 
@@ -97,16 +105,18 @@ class VariantRows:
             return {ident: count - most for ident, count in rows}
 
     def walk(
-        self, *, stem: str | None = None, stem_like: str | None = None, unused_for_s: float | None = None
+        self, *, ident: str | None = None, stem_like: str | None = None, unused_for_s: float | None = None
     ) -> Iterator[tuple[str, StoredVariant]]:
         """Yield variants in the order of their names, page by page, as the conditions say.
 
-        `stem` is a canonical text, `stem_like` one with `*` for anything; `unused_for_s` seconds without being read.
+        `stem_like` is a canonical text with `*` for anything; `unused_for_s` seconds without being read.
         """
         conditions: list[ColumnElement[bool]] = []
-        if stem is not None:
-            conditions.append(variants.c.stem == stem)
-        if stem_like is not None:
+        if ident is not None:
+            conditions.append(variants.c.ident == ident)
+        if stem_like is not None and "*" not in stem_like:
+            conditions.append(variants.c.stem == stem_like)
+        elif stem_like is not None:
             conditions.append(variants.c.stem.like(_like(stem_like), escape="\\"))
         if unused_for_s is not None:
             conditions.append(variants.c.used_us <= time.time_ns() // 1000 - int(unused_for_s * 1e6))

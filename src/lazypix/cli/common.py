@@ -33,10 +33,17 @@ def group(help: str | None = None) -> typer.Typer:
 
 
 @contextmanager
-def opened_library(data: Path | None, engine: Engine | None = None) -> Iterator[Library]:
-    """Open the library of the settings, or of the folder `data`; end the command when something fails."""
-    with errors_told(), open_library(load({"data": data}), engine) as library:
-        yield library
+def opened_library(data: Path | None, engine: Engine | None = None, *, new: bool = False) -> Iterator[Library]:
+    """Open the library of the settings, or of the folder `data`; end the command when something fails.
+
+    One that is not there is made with `new` only: a mistyped folder shall not look like an empty library.
+    """
+    with errors_told():
+        settings = load({"data": data})
+        if not new and settings.catalog is None and not (settings.data / "catalog.sqlite").exists():
+            fail(FAILED, f"There is no library in {settings.data}; `lazypix add` or `lazypix serve` makes one")
+        with open_library(settings, engine) as library:
+            yield library
 
 
 @contextmanager

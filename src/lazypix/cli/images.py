@@ -53,7 +53,7 @@ def add(
         fail(USAGE, f"--ident goes with one file; {len(paths)} were given")
     metadata = _metadata(meta or [])
     failed = 0
-    with opened_library(data) as library, _progress(len(paths)) as step:
+    with opened_library(data, new=True) as library, _progress(len(paths)) as step:
         for path in paths:
             try:
                 image = library.add(path, ident=ident, metadata=metadata)

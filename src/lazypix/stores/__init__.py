@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 PIECE_BYTES = 1024 * 1024
 """How much of a blob is held in memory at once while it is read in pieces."""
@@ -147,6 +147,25 @@ class BlobStore(Protocol):
 
     def close(self) -> None:
         """Give connections back. A second time does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What a repair found; each number counts a difference on one server."""
+
+    compared: int = 0
+    copied: int = 0
+    deleted: int = 0
+    failed: int = 0
+
+
+@runtime_checkable
+class Repairable(Protocol):
+    """A store of several servers, which can come to differ."""
+
+    def repair(self, progress: Callable[[int, int], None] | None = None) -> RepairReport:
+        """Make the servers' contents the same; `progress` is told how many of how many steps are done."""
         ...
 
 
