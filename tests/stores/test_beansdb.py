@@ -126,6 +126,12 @@ def test_wrong_settings_are_all_told_at_once(addresses: list[str], more: dict[st
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("prefix", "fault"), [("a//b", "malformed"), (".a", "malformed"), ("x" * 200, "49 bytes")])
+def test_a_prefix_that_cannot_be(prefix: str, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        BeansdbStore(["one:1"], prefix=prefix)
+
+
 def test_without_pymemcache_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymemcache", None)
     with pytest.raises(SettingsError, match=r"pip install 'lazypix\[beansdb\]'"):
