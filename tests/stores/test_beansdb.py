@@ -17,10 +17,9 @@ from tests.fakes.beansdb import COMPRESSED, FakeBeansdb, Record, fnv1a, gen_hash
 from tests.programs import free_ports, listens, running
 
 from lazypix.errors import BlobExists, BlobMissing, SettingsError, StoreFailed, TooLarge
-from lazypix.stores import beansdb_protocol
+from lazypix.stores import RepairReport, beansdb_protocol
 from lazypix.stores.beansdb import BeansdbStore
 from lazypix.stores.beansdb_protocol import MAX_VALUE_BYTES, bucket_of, escape, unescape, value_hash
-from lazypix.stores.beansdb_repair import RepairReport
 
 KEY, NAME = "a/b.jpg", b"a/b.jpg"
 
@@ -35,6 +34,12 @@ def servers() -> Iterator[list[FakeBeansdb]]:
 def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server is left alone after it failed."""
     monkeypatch.setattr(beansdb_protocol, "REST_S", 0.0)
+
+
+@pytest.fixture
+def long_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that failed is left alone until the end of the test, however slow the machine."""
+    monkeypatch.setattr(beansdb_protocol, "REST_S", 600.0)
 
 
 @pytest.fixture
@@ -120,6 +125,12 @@ def test_wrong_settings_are_all_told_at_once(addresses: list[str], more: dict[st
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("prefix", "fault"), [("a//b", "malformed"), (".a", "malformed"), ("x" * 200, "49 bytes")])
+def test_a_prefix_that_cannot_be(prefix: str, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        BeansdbStore(["one:1"], prefix=prefix)
+
+
 def test_without_pymemcache_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymemcache", None)
     with pytest.raises(SettingsError, match=r"pip install 'lazypix\[beansdb\]'"):
@@ -184,6 +195,20 @@ def test_a_put_needs_w_servers(servers: list[FakeBeansdb], dead: int, writes: in
         with pytest.raises(StoreFailed, match="are needed"):
             store.check()
         assert _values(servers) == [None] * 3  # it was known before anything was written
+
+
+def test_the_servers_flag_is_not_passed_on(store: BeansdbStore, servers: list[FakeBeansdb]) -> None:
+    order = _order(servers)
+    order[0].set(NAME, b"x", 3)
+    get = order[0].get
+
+    def flagged(key: bytes) -> tuple[bytes, int] | None:
+        found = get(key)
+        return (found[0], found[1] | COMPRESSED) if found else None
+
+    _changed(order[0], "get", flagged)
+    assert store.get(KEY) == b"x"
+    assert [server.records[NAME].flag for server in servers] == [0, 0, 0]
 
 
 def test_a_server_that_dies_between_asking_and_writing(servers: list[FakeBeansdb], store: BeansdbStore) -> None:
@@ -271,17 +296,18 @@ def test_the_largest_value(servers: list[FakeBeansdb], tmp_path: Path) -> None:
 
 def test_a_prefix_is_looked_for_by_the_servers(servers: list[FakeBeansdb]) -> None:
     servers[1].filtered_split = 2
-    with closing(_store(servers)) as store:
-        deep = "é" * 35 + "/" + "é" * 5 + "/"  # escaped, too long to be asked for whole
+    with closing(_store(servers, reads=3)) as store:
+        deep = "é" * 35 + "/" + "é" * 5 + "abcde/"  # escaped, too long to be asked for whole
         keys = [f"{folder}{number}" for folder in ("a/", "a/b/", "ab/", "@?/", deep) for number in range(30)]
         for key in keys:
             store.put(key, b"x")
         for prefix in ("a/", "@?/", deep):
-            servers[0].received.clear()
+            for server in servers:
+                server.received.clear()
             assert [blob.key for blob in store.list(prefix)] == sorted(key for key in keys if key.startswith(prefix))
-            trees = [line for line in servers[0].received if line.startswith(b"get @")]
-            assert len(trees) == 16
-            assert all(len(line) <= len(b"get ") + 250 for line in trees)
+            trees = [[line for line in server.received if line.startswith(b"get @")] for server in servers]
+            assert [len(asked) for asked in trees[::2]] == [16, 16]
+            assert len(trees[1]) > 16
         assert store.delete_prefix(deep) == 30
         assert [blob.key for blob in store.list()] == sorted(key for key in keys if not key.startswith(deep))
 
@@ -380,7 +406,9 @@ def test_one_of_three_is_enough_to_read(store: BeansdbStore, servers: list[FakeB
     assert [blob.key for blob in store.list()] == [KEY]
 
 
-def test_a_server_that_fails_is_left_alone_for_a_while(store: BeansdbStore, servers: list[FakeBeansdb]) -> None:
+def test_a_server_that_fails_is_left_alone_for_a_while(
+    store: BeansdbStore, servers: list[FakeBeansdb], long_alone: None
+) -> None:
     store.put(KEY, b"x")
     order = _order(servers)
     order[0].kill()
@@ -418,8 +446,10 @@ def test_a_server_that_comes_back_empty_is_healed(
     assert _values(servers) == [b"x"] * 3
 
 
-def test_a_hung_server_costs_one_timeout(servers: list[FakeBeansdb], caplog: pytest.LogCaptureFixture) -> None:
-    with closing(BeansdbStore([server.address for server in servers], timeout_s=0.2)) as store:
+def test_a_hung_server_costs_one_timeout(
+    servers: list[FakeBeansdb], caplog: pytest.LogCaptureFixture, long_alone: None
+) -> None:
+    with closing(BeansdbStore([server.address for server in servers], timeout_s=1)) as store:
         store.put(KEY, b"x")
         hung = _order(servers)[0]
         hung.hang()
@@ -644,8 +674,10 @@ def test_repair_fills_an_empty_server(hides_deleted: bool) -> None:
         names = _filled(store, 200)
         store.delete("1/1")
         servers[1].records.clear()
+        servers[1].received.clear()
         report = store.repair()
         assert (report.copied, report.deleted, report.failed) == (199, 0, 0)
+        assert sum(line.startswith(b"set") for line in servers[1].received) == 199
         assert _same(servers)
         assert len(servers[1].records) == len(names) - 1  # of what is deleted nothing is needed
         assert (store.repair().copied, store.repair().failed) == (0, 0)
@@ -704,6 +736,36 @@ def test_repair_goes_on_when_a_server_dies_in_the_middle(store: BeansdbStore, se
 def test_a_value_that_cannot_be_copied_is_counted(store: BeansdbStore, servers: list[FakeBeansdb]) -> None:
     servers[0].records[NAME] = Record(version=4, value=b"x", flag=COMPRESSED, tstamp=1)
     assert store.repair() == RepairReport(compared=1, failed=1)
+
+
+def test_a_server_that_takes_nothing_is_given_up(store: BeansdbStore, servers: list[FakeBeansdb]) -> None:
+    _filled(store, 50)
+    servers[0].records.clear()
+
+    def die(*_: object) -> bool:
+        raise ConnectionError
+
+    _changed(servers[0], "set", die)
+    report = store.repair()
+    assert (report.copied, report.failed) == (0, 1)
+
+
+def test_a_value_that_changed_since_it_was_listed_is_not_copied(
+    store: BeansdbStore, servers: list[FakeBeansdb]
+) -> None:
+    servers[0].set(NAME, b"old", 4)
+    get = servers[0].get
+
+    def replaced(key: bytes) -> tuple[bytes, int] | None:
+        if key == NAME:
+            servers[0].set(NAME, b"new", 5)
+        return get(key)
+
+    _changed(servers[0], "get", replaced)
+    assert store.repair() == RepairReport(compared=1, failed=1)
+    assert _values(servers) == [b"new", None, None]
+    assert store.repair() == RepairReport(compared=1, copied=2)
+    assert _versions(servers) == [5, 5, 5]
 
 
 def test_a_repair_while_others_write(store: BeansdbStore, servers: list[FakeBeansdb]) -> None:

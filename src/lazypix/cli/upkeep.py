@@ -105,7 +105,7 @@ def gc(
     for problem in found.kept:
         print(f"{problem.key}: {problem.kind}, kept")
     did = "removed" if remove else "would remove (with --remove)"
-    print(f"{did} {len(found.blobs)} blobs ({found.bytes} bytes), {len(found.rows)} rows; kept {len(found.kept)} blobs")
+    print(f"{did} {len(found.blobs)} blobs ({found.bytes} bytes) and {len(found.rows)} rows; kept {len(found.kept)}")
 
 
 @commands.command(epilog="Example: `lazypix reindex --data /srv/images`")
@@ -139,7 +139,8 @@ def purge(
     number = size_bytes = 0
     unused_s = unused_days * 86_400 if unused_days is not None else None
     with opened_library(data, IdleEngine()) as library, _counting("variants dropped") as count:
-        for ident in idents or [None]:
+        images: list[str | None] = [*idents] if idents else [None]
+        for ident in images:
             found = purge_variants(
                 library, ident=ident, size=size, unused_for_s=unused_s, everything=everything, dry_run=dry_run,
                 progress=count,
@@ -157,7 +158,9 @@ def repair(data: DataOption = None, as_json: JsonOption = False) -> None:
     with opened_library(data, IdleEngine()) as library, _counting("buckets compared") as count:
         store = library.store
         if not isinstance(store, Repairable):
-            fail(FAILED, f"{store!r} keeps one copy of each blob; repair is for stores of several servers (beansdb://)")
+            fail(
+                FAILED, f"{store!r} keeps one copy of each blob; repair is for stores of several servers (beansdb://)"
+            )
         report = store.repair(lambda done, _: count(done))
     if as_json:
         print_json(dataclasses.asdict(report))

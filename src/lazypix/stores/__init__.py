@@ -152,12 +152,16 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:
-    """What a repair found; each number counts a difference on one server."""
+    """What a repair did."""
 
     compared: int = 0
+    """Keys that were looked at: those in parts of the trees that differ."""
     copied: int = 0
+    """Values that were given to a server which lacked them or had older ones."""
     deleted: int = 0
+    """Values that were deleted from a server because they were deleted elsewhere."""
     failed: int = 0
+    """What a server did not list, give or take. Repair again when it is well."""
 
 
 @runtime_checkable

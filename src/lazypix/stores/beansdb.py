@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lazypix.errors import BlobExists, BlobMissing, SettingsError, StoreFailed, TooLarge
-from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key
+from lazypix.stores import PIECE_BYTES, Blob, Capabilities, RepairReport, check_key
 from lazypix.stores.beansdb_protocol import (
     BUCKETS,
     MAX_NAME_BYTES,
@@ -26,7 +26,7 @@ from lazypix.stores.beansdb_protocol import (
     fnv1a,
     unescape,
 )
-from lazypix.stores.beansdb_repair import Repair, RepairReport
+from lazypix.stores.beansdb_repair import Repair
 
 ATTEMPTS = 10
 """How often a write or a read begins anew because somebody else changed the blob meanwhile."""
@@ -68,7 +68,7 @@ class BeansdbStore:
         _check_settings(servers, copies, writes, reads, timeout_s)
         self._servers = [Server(address, timeout_s=timeout_s) for address in servers]
         self._copies, self._writes, self._reads = copies, writes, reads
-        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._prefix = _checked_prefix(prefix)
         # Threads of this process wait for each other, so that they do not outbid each other's versions.
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
@@ -332,6 +332,20 @@ def _check_settings(servers: Sequence[str], copies: int, writes: int, reads: int
         faults.append("timeout_s must be above 0")
     if faults:
         raise SettingsError(f"Beansdb: {'; '.join(faults)}")
+
+
+def _checked_prefix(prefix: str) -> str:
+    """Return a prefix as it stands before keys: with a slash at its end, if there is one at all."""
+    prefix = prefix.strip("/")
+    if not prefix:
+        return ""
+    try:
+        longest = MAX_NAME_BYTES - len(escape(check_key(prefix)))
+    except ValueError as error:
+        raise SettingsError(f"Beansdb: the prefix is a {error}") from None
+    if longest < MAX_NAME_BYTES // 2:
+        raise SettingsError(f"Beansdb: the prefix leaves {longest} bytes for keys; at least half of 249 are needed")
+    return f"{prefix}/"
 
 
 def _body(key: str, source: bytes | Path) -> bytes:

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lazypix.errors import StoreFailed
+from lazypix.stores import RepairReport
 from lazypix.stores.beansdb_protocol import PATH_DIGITS, Entry, Info, Listing, Server, value_hash
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepairReport:
-    """What a repair did."""
-
-    compared: int = 0
-    """Keys that were looked at: those in parts of the trees that differ."""
-    copied: int = 0
-    """Values that were given to a server which lacked them or had older ones."""
-    deleted: int = 0
-    """Values that were deleted from a server because they were deleted elsewhere."""
-    failed: int = 0
-    """What a server did not list, give or take. Repair again when it is well."""
 
 
 class Repair:
