@@ -124,6 +124,7 @@ def test_config_shows_what_is_in_force_with_secrets_masked(desk: Path) -> None:
 
 
 def test_sweep_and_version(desk: Path) -> None:
+    added(desk)
     assert lazypix(desk, "sweep").stdout == b"removed 0 leftovers\n"
     assert lazypix(desk, "--version").stdout.decode() == f"lazypix {__version__}\n"
 
@@ -142,11 +143,22 @@ def test_sweep_and_version(desk: Path) -> None:
         (("info", "nobody"), 1, ("no image nobody",)),
         (("delete", "nobody", "--yes"), 1, ("no image nobody",)),
         (("list", "--before", "nobody"), 1, ("no image nobody",)),
+        (("list", "-w", "colour=red"), 1, ("'colour'", "filename, smallest")),
+        (("list", "-w", "order=random"), 1, ("'random'", "newest, oldest")),
+        (("list", "-w", "created_from=soon"), 1, ("'soon'", "2026-11-21")),
+        (("list", "-w", "novalue"), 2, ("novalue", "name=value")),
+        (("info", "x", "--data", "elsewhere"), 1, ("no library in elsewhere", "lazypix add")),
+        (("purge",), 1, ("Say which variants",)),
+        (("purge", "nobody"), 1, ("no image nobody",)),
+        (("undelete", "nobody"), 1, ("nobody", "can be had back")),
+        (("repair",), 1, ("LocalStore", "beansdb://")),
+        (("add", "empty"), 1, ("no images in empty",)),
     ],
 )
 def test_errors_name_what_is_wrong_on_standard_error(
     desk: Path, arguments: tuple[str, ...], code: int, words: tuple[str, ...]
 ) -> None:
+    added(desk, "2.jpg")
     done = lazypix(desk, *arguments)
     assert done.returncode == code, done.stderr
     text = " ".join(done.stderr.decode().split())
@@ -166,7 +178,72 @@ def commands() -> list[str]:
 
 
 def test_the_commands_are_these() -> None:
-    assert commands() == ["add", "config", "delete", "get", "info", "list", "serve", "sweep", "url"]
+    assert commands() == [
+        "add", "config", "copy", "delete", "export", "gc", "get", "import", "info", "list", "nginx", "purge", "reindex",
+        "repair", "scrub", "serve", "sweep", "undelete", "url", "verify",
+    ]  # fmt: skip
+
+
+def test_images_are_searched(desk: Path) -> None:
+    lazypix(desk, "add", "0.jpg", "--ident", "a", "-m", "album=sea")
+    lazypix(desk, "add", "1.jpg", "--ident", "b", "-m", "album=sea")
+    lazypix(desk, "add", "2.jpg", "--ident", "c")
+
+    def found(*where: str) -> list[str]:
+        done = lazypix(desk, "list", "--json", *(word for pair in where for word in ("-w", pair)))
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line)["ident"] for line in done.stdout.splitlines()]
+
+    assert found("meta.album=sea") == ["b", "a"]
+    assert found("meta.album=sea", "order=oldest") == ["a", "b"]
+    assert found("filename=1.") == ["b"]
+    assert found("created_before=2001-01-01") == []
+    assert sorted(found("largest=100000000", "order=smallest")) == ["a", "b", "c"]
+
+
+def test_a_deleted_image_is_had_back(desk: Path) -> None:
+    ident = added(desk)
+    assert lazypix(desk, "delete", ident, "--yes", undelete_s="600").returncode == 0
+    assert lazypix(desk, "info", ident).returncode == 1
+    assert lazypix(desk, "undelete", ident, undelete_s="600").stdout.decode() == f"{ident} is back\n"
+    assert lazypix(desk, "info", ident).returncode == 0
+    assert lazypix(desk, "delete", ident, "--yes", "--for-good", undelete_s="600").returncode == 0
+    assert lazypix(desk, "undelete", ident, undelete_s="600").returncode == 1
+
+
+def test_upkeep_of_a_library_that_is_damaged(desk: Path) -> None:
+    ident = added(desk)
+    lazypix(desk, "get", ident, "10x", "-o", "a.jpg")
+    done = lazypix(desk, "verify")
+    assert (done.returncode, done.stdout) == (0, b"everything is as it should be\n")
+    assert b"verified 1 originals" in lazypix(desk, "scrub").stdout
+    original = desk / "data" / "images" / ident / "origin.jpg"
+    original.write_bytes(original.read_bytes()[:-1] + b"?")
+    done = lazypix(desk, "verify")
+    assert (done.returncode, f"{ident}/origin.jpg: original damaged" in done.stdout.decode()) == (1, True)
+    done = lazypix(desk, "scrub", "--json")
+    assert (done.returncode, json.loads(done.stdout)["damaged"]) == (1, [ident])
+    assert b"damaged" in lazypix(desk, "get", ident, "--original", "-o", "b.jpg").stderr
+    (desk / "copies" / ident).mkdir(parents=True)
+    (desk / "copies" / ident / "origin.jpg").write_bytes((desk / "0.jpg").read_bytes())
+    done = lazypix(desk, "scrub", replica=f"file://{desk}/copies")
+    assert f"mended from the replica: {ident}" in done.stdout.decode()
+    assert lazypix(desk, "verify").returncode == 0
+    assert json.loads(lazypix(desk, "purge", ident, "--json").stdout)["dropped"] == 1
+    assert json.loads(lazypix(desk, "gc", "--json").stdout)["blobs"] == []
+    (desk / "data" / "catalog.sqlite").rename(desk / "lost")
+    for suffix in ("-wal", "-shm"):
+        (desk / "data" / f"catalog.sqlite{suffix}").unlink(missing_ok=True)
+    assert b"added 1 images" in lazypix(desk, "reindex").stdout
+    assert lazypix(desk, "verify").returncode == 0
+
+
+def test_an_original_is_not_written_under_a_wrong_name(desk: Path) -> None:
+    ident = added(desk)
+    assert lazypix(desk, "get", ident, "--original", "-o", "b.jpg").returncode == 0
+    done = lazypix(desk, "get", ident, "--original", "-o", "b.png")
+    assert (done.returncode, b"is jpg" in done.stderr) == (2, True)
+    assert lazypix(desk, "get", ident, "10x", "--original", "-o", "c.jpg").returncode == 2
 
 
 @pytest.mark.parametrize("name", commands())

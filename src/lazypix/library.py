@@ -77,12 +77,13 @@ class Library:
             incoming=self.incoming, generations=self.generations, patience_s=patience_s, facts_ttl_s=facts_ttl_s,
             sidecars=sidecars,
         )  # fmt: skip
+        self.locks = KeyLocks(folder / "locks")
         self.shelf = Shelf(
             catalog=catalog, store=store, keys=self.keys, max_variants=max_variants, max_bytes=max_variant_bytes
         )
         self._variants = Variants(
             catalog=catalog, shelf=self.shelf, engine=engine, limits=self.limits, originals=self.originals,
-            locks=KeyLocks(folder / "locks"), queue=queue, patience_s=patience_s,
+            locks=self.locks, queue=queue, patience_s=patience_s,
         )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all)

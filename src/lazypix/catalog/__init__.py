@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, true, tuple_, update
 
 from lazypix.catalog.database import Conflict, Database
-from lazypix.catalog.search import Search, filename_key, page, terms_of
+from lazypix.catalog.search import Search, filename_key, page, rarest_first, terms_of
 from lazypix.catalog.tables import images, terms, variants
 from lazypix.catalog.values import DELETED, LASTING, Image, State, StoredVariant, microseconds, moment
 from lazypix.catalog.variant_rows import VariantRows
-from lazypix.errors import IdentTaken, StoreFailed, UnknownImage
+from lazypix.errors import BadRequest, IdentTaken, StoreFailed, UnknownImage
 from lazypix.plan import Probe
 
 __all__ = ["DELETED", "LASTING", "Catalog", "Image", "Search", "State", "StoredVariant"]
@@ -142,15 +142,19 @@ class Catalog:
 
         Raises:
             BadRequest: the search is malformed.
-            UnknownImage: `behind` is not the ident of an image, present or deleted.
+            UnknownImage: `behind` is not the ident of an image, present or deleted; or, in the order of names, of one
+                that has none or was deleted so long ago that it is forgotten.
         """
+        if limit < 0:
+            raise BadRequest(f"limit={limit} is not accepted; accepted: 0 or more")
         with self._database.reading() as connection:
             mark = None
             if behind is not None:
                 mark = connection.execute(select(images).where(_is(behind))).one_or_none()
                 if mark is None:
                     raise UnknownImage(f"There is no image {behind}")
-            return [_image(row) for row in connection.execute(page(search, mark, limit))]
+            query = page(search, mark, limit, rarest_first(connection, search.terms))
+            return [_image(row) for row in connection.execute(query)]
 
     def walk(self, *, after: str = "", state: State = "ready") -> Iterator[Image]:
         """Yield all images of a state in the order of their idents, page by page; changes meanwhile are harmless."""
@@ -158,8 +162,11 @@ class Catalog:
 
     def walk_all(self, *, after: str = "", states: Collection[State] = LASTING) -> Iterator[tuple[Image, State]]:
         """Yield all images of these states, with their state, as `walk`."""
+        wanted = images.c.state.in_(states).is_(
+            true()
+        )  # so that no index of states is used, and sorted, for each page
         while True:
-            query = select(images).where(images.c.ident > after, images.c.state.in_(states)).order_by(images.c.ident)
+            query = select(images).where(images.c.ident > after, wanted).order_by(images.c.ident)
             with self._database.reading() as connection:
                 rows = connection.execute(query.limit(_PAGE)).all()
             yield from ((_image(row), row.state) for row in rows)
@@ -219,16 +226,16 @@ class Catalog:
         with self._database.writing() as connection:
             _move(connection, ident, "deleted", "gone")
             self._forget(connection, ident)
+            gone = update(images).where(_is(ident), images.c.state == "gone")
+            connection.execute(gone.values(filename_key=""))
 
     @staticmethod
     def _forget(connection: Connection, ident: str) -> None:
-        """Keep of a deleted image what must be known: that its ident was given."""
+        """Keep of a deleted image what must be known: that its ident was given, and where a page ended with it."""
         connection.execute(delete(variants).where(variants.c.ident == ident))
         connection.execute(delete(terms).where(terms.c.ident == ident))
         final = images.c.state.in_(("deleted", "gone"))
-        connection.execute(
-            update(images).where(_is(ident), final).values(filename=None, filename_key="", metadata={})
-        )
+        connection.execute(update(images).where(_is(ident), final).values(filename=None, metadata={}))
 
     def unfinished(
         self, *states: State, older_than_s: float = 0, limit: int | None = None

@@ -16,17 +16,18 @@ from sqlalchemy import (
     Text,
     false,
 )
-from sqlalchemy.dialects.postgresql import TEXT
+from sqlalchemy.dialects.postgresql import TEXT, VARCHAR
 
 metadata = MetaData()
 
-# Compared byte by byte, so that what begins alike lies together.
+# Compared byte by byte, in every database: so that what begins alike lies together, and the order is the same.
 Key = Text().with_variant(TEXT(collation="C"), "postgresql")
+Ident = String(128).with_variant(VARCHAR(128, collation="C"), "postgresql")
 
 images = Table(
     "images",
     metadata,
-    Column("ident", String(128), primary_key=True),
+    Column("ident", Ident, primary_key=True),
     # See catalog.values.State.
     Column("state", String(16), nullable=False),
     Column("since_us", BigInteger, nullable=False, comment="when the state began, microseconds since 1970, UTC"),
@@ -58,14 +59,15 @@ terms = Table(
     metadata,
     Column("term", Key, primary_key=True),  # name=value of the caller's metadata
     Column("created_us", BigInteger, primary_key=True, autoincrement=False),  # the image's
-    Column("ident", String(128), ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
+    Column("ident", Ident, ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
     Index("terms_by_image", "ident"),
+    sqlite_with_rowid=False,  # the table is its primary key, and needs no index beside it
 )
 
 variants = Table(
     "variants",
     metadata,
-    Column("ident", String(128), ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
+    Column("ident", Ident, ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
     Column("stem", String(255), primary_key=True, comment="canonical text without the format"),
     Column("format", String(16), primary_key=True),
     Column("size", BigInteger, nullable=False, comment="bytes"),

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from lazypix.catalog import Image
+from lazypix.catalog import Image, Search
 from lazypix.cli.common import (
     FAILED,
     USAGE,
@@ -49,9 +49,11 @@ def add(
 ) -> None:
     """Store originals, and print an ident for each."""
     paths = list(_image_files(files))
+    if not paths:
+        fail(FAILED, f"There are no images in {', '.join(str(file) for file in files)}")
     if ident is not None and len(paths) != 1:
         fail(USAGE, f"--ident goes with one file; {len(paths)} were given")
-    metadata = _metadata(meta or [])
+    metadata = dict(_pairs("--meta", meta or []))
     failed = 0
     with opened_library(data, new=True) as library, _progress(len(paths)) as step:
         for path in paths:
@@ -70,10 +72,10 @@ def add(
 @commands.command(epilog="Example: `lazypix get 0199… 300x200,fit=cover -o thumb.webp`")
 def get(
     ident: IdentArgument,
-    transform: Annotated[str, typer.Argument(help="What to make, such as `300x200,fit=cover`.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write; its extension is the format. `-`: standard output.")
     ],
+    transform: Annotated[str, typer.Argument(help="What to make, such as `300x200,fit=cover`.")] = "full",
     data: DataOption = None,
     original: Annotated[bool, typer.Option("--original", help="Write the original instead, untouched.")] = False,
     as_json: JsonOption = False,
@@ -81,6 +83,7 @@ def get(
     """Write a variant of an image to a file."""
     with opened_library(data) as library:
         if original:
+            _check_original(library.get(ident), transform, output)
             body = library.original(ident)
         else:
             body = library.variant(ident, transform, format=_format_of(output)).body
@@ -114,16 +117,27 @@ def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = Fa
     out.print(table)
 
 
-@commands.command("list", epilog="Example: `lazypix list --limit 1000 --json | jq -r .ident`")
+@commands.command(
+    "list", epilog="Example: `lazypix list -w filename=IMG_ -w meta.album=holiday --json | jq -r .ident`"
+)
 def list_images(
     data: DataOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     before: Annotated[str | None, typer.Option(help="Continue after this ident.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            "-w",
+            help="`filename=<beginning>`, `meta.<name>=<value>`, `smallest=<bytes>`, `largest=<bytes>`, "
+            "`created_from=<date>`, `created_before=<date>`, `order=newest|oldest|filename|largest|smallest`.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List images, newest first; with --json one object a line."""
+    """List images, newest first or as `--where` says; with --json one object a line."""
     with opened_library(data, IdleEngine()) as library:
-        images = library.list(limit=limit, before=before)
+        images = library.list(limit=limit, before=before, search=Search.of(_pairs("--where", where or [])))
     if as_json:
         for image in images:
             print(json.dumps(image.facts()))
@@ -142,17 +156,18 @@ def list_images(
 def delete(
     idents: Annotated[list[str], typer.Argument(help="Idents of the images to delete.")],
     data: DataOption = None,
+    for_good: Annotated[bool, typer.Option("--for-good", help="Even if the setting undelete_s keeps them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete images with all their variants, for good."""
-    if not yes and not typer.confirm(f"Delete {len(idents)} image(s) with all variants, for good?", err=True):
+    """Delete images with all their variants."""
+    if not yes and not typer.confirm(f"Delete {len(idents)} image(s) with all variants?", err=True):
         fail(FAILED, "Nothing was deleted")
     failed = 0
     with opened_library(data, IdleEngine()) as library:
         for ident in idents:
             try:
-                library.delete(ident)
+                library.delete(ident, for_good=for_good)
             except LazypixError as error:
                 failed += 1
                 err.print(f"[red]{escape(ident)}[/]: {escape(text_of(error))}", highlight=False)
@@ -160,6 +175,19 @@ def delete(
                 print(json.dumps({"deleted": ident}) if as_json else f"deleted {ident}")
     if failed:
         fail(FAILED, f"{failed} of {len(idents)} images were not deleted")
+
+
+@commands.command(epilog="Example: `lazypix undelete 0199…`")
+def undelete(
+    idents: Annotated[list[str], typer.Argument(help="Idents of images that were deleted a while ago.")],
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have deleted images back, as long as the setting undelete_s keeps them."""
+    with opened_library(data, IdleEngine()) as library:
+        for ident in idents:
+            image = library.undelete(ident)
+            print(json.dumps(image.facts()) if as_json else f"{ident} is back")
 
 
 @commands.command(epilog="Example: `lazypix url 0199… 300x200,fit=cover --format webp`")
@@ -200,14 +228,23 @@ def _is_readable(path: Path) -> bool:
     return found is not None and found.loads
 
 
-def _metadata(pairs: list[str]) -> dict[str, str]:
-    metadata = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
+def _pairs(option: str, texts: list[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals or not name:
-            fail(USAGE, f"--meta {pair!r} is not accepted; accepted: name=value")
-        metadata[name] = value
-    return metadata
+            fail(USAGE, f"{option} {text!r} is not accepted; accepted: name=value")
+        pairs.append((name, value))
+    return pairs
+
+
+def _check_original(image: Image, transform: str, output: Path) -> None:
+    """Refuse to write an original under another format's name, or as if it were made smaller."""
+    wanted = _format_of(output)
+    if transform != "full":
+        fail(USAGE, f"--original goes without a size; {transform!r} was given")
+    if wanted not in (None, image.format):
+        fail(USAGE, f"The original is {image.format}; {output} would name it {wanted}")
 
 
 def _format_of(output: Path) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.routing import Route
 
-from lazypix.catalog import Image
+from lazypix.catalog import Image, Search
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
@@ -27,6 +27,9 @@ from lazypix.server.ahead import Ahead
 from lazypix.server.forms import Form, receive_form
 from lazypix.server.send import AnswerResponse
 from lazypix.settings import Settings
+from lazypix.upkeep.cleaning import purge
+
+_MOST_LISTED = 1000
 
 T = TypeVar("T")
 _Handler = Callable[[Request], Awaitable[Answer]]
@@ -62,6 +65,9 @@ class Api:
             Route("/resize/{name}", self._writing(self.resize), methods=["POST"]),
             Route("/sync/{name}", self._writing(self.sync), methods=["POST"]),
             Route("/image/{name}", self._writing(self.delete), methods=["DELETE"]),
+            Route("/undelete/{ident}", self._writing(self.undelete), methods=["POST"]),
+            Route("/variants/{ident}", self._writing(self.purge), methods=["DELETE"]),
+            Route("/images", self._writing(self.images), methods=["GET"]),
             Route("/info/{ident}", self._answering(self.info), methods=["GET"]),
             Route("/healthz", self._answering(self.healthz), methods=["GET"]),
             Route("/readyz", self._answering(self.readyz), methods=["GET"]),
@@ -73,7 +79,9 @@ class Api:
             "upload": "POST /upload (form field: image)",
             "image": "GET /image/<width>x<height>/<ident>.<ext> or /image/<ident>.<ext>?width=&height=",
             "info": "GET /info/<ident>",
-            "delete": "DELETE /image/<ident>",
+            "search": "GET /images?filename=&meta.<name>=&order=&limit=&before=",
+            "delete": "DELETE /image/<ident>, POST /undelete/<ident>",
+            "purge": "DELETE /variants/<ident>",
             "health": "GET /healthz, /readyz",
         }
         return json_answer(200, json.dumps({"lazypix": ways}, indent=2).encode())
@@ -106,10 +114,35 @@ class Api:
         return envelope(200, _content(image.ident, sizes), *notices)
 
     async def delete(self, request: Request) -> Answer:
-        """`DELETE /image/<ident>`: remove the original and all variants, for good."""
+        """`DELETE /image/<ident>`: remove the original and all variants."""
         ident, _ = split_name(request.path_params["name"])
         await asyncio.to_thread(self._library.delete, ident)
         return envelope(200, {"ident": ident})
+
+    async def undelete(self, request: Request) -> Answer:
+        """`POST /undelete/<ident>`: have a deleted image back, as long as it is kept."""
+        ident, _ = split_name(request.path_params["ident"])
+        image = await asyncio.to_thread(self._library.undelete, ident)
+        return envelope(200, image.facts())
+
+    async def purge(self, request: Request) -> Answer:
+        """`DELETE /variants/<ident>`: drop the stored variants of an image; they are made again when asked for."""
+        ident, _ = split_name(request.path_params["ident"])
+        number, size = await asyncio.to_thread(purge, self._library, ident=ident)
+        return envelope(200, {"ident": ident, "dropped": number, "bytes": size})
+
+    async def images(self, request: Request) -> Answer:
+        """`GET /images`: search images; needs a key where writes do, because it tells of all images."""
+        options = list(request.query_params.multi_items())
+        paging = {name: value for name, value in options if name in ("limit", "before")}
+        limit = paging.get("limit", "100")
+        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_LISTED:
+            raise BadRequest(f"limit={limit[:16]!r} is not accepted; accepted: 1 to {_MOST_LISTED}")
+        search = Search.of((name, value) for name, value in options if name not in ("limit", "before"))
+        listed = partial(self._library.list, limit=int(limit), before=paging.get("before"), search=search)
+        found = await asyncio.to_thread(listed)
+        last = found[-1].ident if len(found) == int(limit) else None
+        return envelope(200, {"images": [image.facts() for image in found], "before": last})
 
     async def info(self, request: Request) -> Answer:
         """`GET /info/<ident>`: what is known of an image, and which variants are stored."""

@@ -26,10 +26,12 @@ from lazypix.server.api import Api
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
 from lazypix.settings import Settings, make_delivery, make_renderers, open_library
+from lazypix.upkeep.scrubbing import scrub
 
 log = logging.getLogger("lazypix.server")
 
 _SWEEP_EVERY_S = 600
+_SCRUB_FOR_S = 500
 _READER_THREADS = 16
 
 
@@ -92,7 +94,7 @@ class _Front:
         self._images = _Images(self._delivery, self._settings.request_deadline_s)
         api = Api(self._settings, self._access, library)
         app.router.routes.extend(api.routes())
-        sweeping = asyncio.create_task(_sweep_now_and_then(library))
+        sweeping = asyncio.create_task(_keep_in_order(library, self._settings))
         try:
             yield
         finally:
@@ -164,13 +166,25 @@ async def _disconnect(receive: Receive) -> None:
 _BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
 
 
-async def _sweep_now_and_then(library: Library) -> None:
+async def _keep_in_order(library: Library, settings: Settings) -> None:
     while True:
         await asyncio.sleep(_SWEEP_EVERY_S)
         try:
             await asyncio.to_thread(library.sweep)
+            if settings.scrub_rate:
+                await asyncio.to_thread(_scrub, library, settings)
         except Exception as error:  # noqa: BLE001  # the next time may go better
-            log.warning("sweeping failed, and will be tried again: %s", error)
+            log.warning("sweeping or scrubbing failed, and will be tried again: %s", error)
+
+
+def _scrub(library: Library, settings: Settings) -> None:
+    """Verify some originals, in one process of a machine."""
+    with library.locks.hold("scrub", patience_s=0) as alone:
+        if alone:
+            scrub(
+                library, bytes_per_s=settings.scrub_rate, older_than_s=settings.scrub_days * 86_400,
+                budget_s=_SCRUB_FOR_S,
+            )  # fmt: skip
 
 
 async def _on_error(request: Request, error: Exception) -> AnswerResponse:

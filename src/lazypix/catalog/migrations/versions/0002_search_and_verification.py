@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import TEXT
+from sqlalchemy.dialects.postgresql import TEXT, VARCHAR
 
 from lazypix.catalog.search import filename_key, terms_of
 
@@ -10,10 +10,14 @@ revision = "0002"
 down_revision = "0001"
 
 KEY = sa.Text().with_variant(TEXT(collation="C"), "postgresql")
+IDENT = sa.String(128).with_variant(VARCHAR(128, collation="C"), "postgresql")
 PAGE = 1000
 
 
 def upgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":  # SQLite compares byte by byte anyway
+        op.alter_column("images", "ident", type_=IDENT)
+        op.alter_column("variants", "ident", type_=IDENT)
     for column in (
         sa.Column("filename_key", KEY, nullable=False, server_default=""),
         sa.Column("checked_us", sa.BigInteger, nullable=False, server_default="0"),
@@ -26,7 +30,8 @@ def upgrade() -> None:
         "terms",
         sa.Column("term", KEY, primary_key=True),
         sa.Column("created_us", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("ident", sa.String(128), sa.ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
+        sa.Column("ident", IDENT, sa.ForeignKey("images.ident", ondelete="CASCADE"), primary_key=True),
+        sqlite_with_rowid=False,
     )
     fill()
     op.create_index("images_by_state_and_since", "images", ["state", "since_us"])
