@@ -29,6 +29,7 @@ def desk(tmp_path: Path) -> Path:
     """A folder with pictures to work in."""
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(jpg(quadrants(90 + number, 60)))
+    (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("not a picture")
     return tmp_path
 

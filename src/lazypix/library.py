@@ -212,7 +212,7 @@ class Library:
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        self.originals.delete(ident, trash=self.undelete_s > 0 and not for_good)
+        self.originals.delete(ident, trash_s=0 if for_good else self.undelete_s)
 
     def undelete(self, ident: str) -> Image:
         """Have a deleted image back, with all its variants.
@@ -303,8 +303,7 @@ class Library:
         An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
         """
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
-        trash_s = max(self.undelete_s, older_than_s)
-        unfinished = self.originals.sweep(older_than_s=older_than_s, trash_s=trash_s)
+        unfinished = self.originals.sweep(older_than_s=older_than_s)
         self.shelf.evict()
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 

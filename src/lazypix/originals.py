@@ -206,11 +206,11 @@ class Originals:
             self.get(image.ident)  # raises UnknownImage
             raise
 
-    def delete(self, ident: str, *, trash: bool) -> None:
+    def delete(self, ident: str, *, trash_s: float) -> None:
         """Hide the image; then, unless it goes to the trash, remove it. Errors: as `Library.delete`."""
-        image = self._catalog.begin_delete(check_ident(ident), trash=trash)
+        image = self._catalog.begin_delete(check_ident(ident), trash_s=trash_s)
         self.forget(ident)
-        if trash:
+        if trash_s:
             return
         try:
             self._finish_delete(image.ident)
@@ -238,13 +238,13 @@ class Originals:
                 for key in self._known_keys(ident):
                     store.delete(key)
 
-    def sweep(self, *, older_than_s: float, trash_s: float) -> int:
+    def sweep(self, *, older_than_s: float) -> int:
         """Finish the deletions and undo the claims that are this old, and empty the trash; return how many.
 
         What was deleted is looked through once more after a while: whoever was storing a variant at that moment and
         was killed right then could not take it back.
         """
-        expired = self._catalog.unfinished("trashed", older_than_s=trash_s)
+        expired = self._catalog.unfinished("trashed")
         for ident, _ in expired:
             if self._catalog.empty_trash(ident):
                 self._finish_delete(ident)

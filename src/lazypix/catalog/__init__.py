@@ -162,9 +162,8 @@ class Catalog:
 
     def walk_all(self, *, after: str = "", states: Collection[State] = LASTING) -> Iterator[tuple[Image, State]]:
         """Yield all images of these states, with their state, as `walk`."""
-        wanted = images.c.state.in_(states).is_(
-            true()
-        )  # so that no index of states is used, and sorted, for each page
+        # An expression, so that no index of states is used, and sorted, for each page.
+        wanted = images.c.state.in_(states).is_(true())
         while True:
             query = select(images).where(images.c.ident > after, wanted).order_by(images.c.ident)
             with self._database.reading() as connection:
@@ -189,14 +188,16 @@ class Catalog:
 
     # --- deletion ----------------------------------------------------------------------------------------------
 
-    def begin_delete(self, ident: str, *, trash: bool = False) -> Image:
-        """Hide a ready image: for good, so that its blobs can be removed, or (`trash`) until it is undeleted.
+    def begin_delete(self, ident: str, *, trash_s: float = 0) -> Image:
+        """Hide a ready image: for good, so that its blobs can be removed, or as one that can be had back for a while.
+
+        `trash_s` are the seconds for which it can; how long is kept with the image, whatever is set later.
 
         Raises:
             UnknownImage: there is no ready image of this ident.
         """
         with self._database.writing() as connection:
-            if not _move(connection, ident, "ready", "trashed" if trash else "deleting"):
+            if not _move(connection, ident, "ready", "trashed" if trash_s else "deleting", in_s=trash_s):
                 raise UnknownImage(f"There is no image {ident}")
             return _image(connection.execute(select(images).where(_is(ident))).one())
 
@@ -307,9 +308,9 @@ def _is(ident: str) -> Any:
     return images.c.ident == ident
 
 
-def _move(connection: Connection, ident: str, state: State, to: State) -> bool:
+def _move(connection: Connection, ident: str, state: State, to: State, *, in_s: float = 0) -> bool:
     mine = update(images).where(_is(ident), images.c.state == state)
-    return connection.execute(mine.values(state=to, since_us=_now())).rowcount == 1
+    return connection.execute(mine.values(state=to, since_us=_now() + int(in_s * 1e6))).rowcount == 1
 
 
 def _row(image: Image) -> dict[str, Any]:

@@ -117,9 +117,7 @@ def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = Fa
     out.print(table)
 
 
-@commands.command(
-    "list", epilog="Example: `lazypix list -w filename=IMG_ -w meta.album=holiday --json | jq -r .ident`"
-)
+@commands.command("list", epilog="Example: `lazypix list -w meta.album=holiday --limit 1000 --json | jq -r .ident`")
 def list_images(
     data: DataOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
