@@ -250,6 +250,10 @@ class Library:
         """
         return self._variants.stored_file(image, transform)
 
+    def stored_key(self, image: Image, transform: Transform) -> str | None:
+        """Return the key of a variant if it lies in the store, without reading it; its format is decided."""
+        return self.shelf.find_key(image.ident, transform)
+
     def variants(self, ident: str) -> Sequence[StoredVariant]:
         """Return the variants of an image that are stored.
 
