@@ -240,6 +240,33 @@ def sweep(
     print(json.dumps({"removed": removed}) if as_json else f"removed {removed} leftovers")
 
 
+@app.command(epilog="Example: `lazypix nginx --server-name img.example | sudo tee /etc/nginx/conf.d/lazypix.conf`")
+def nginx(
+    data: DataOption = None,
+    server_name: Annotated[str, typer.Option(help="Name that nginx serves; `_`: any.")] = "_",
+    listen: Annotated[str, typer.Option(help="Where nginx listens, such as `80` or `443 ssl`.")] = "80",
+    cache_dir: Annotated[Path, typer.Option(help="Folder of nginx' cache.")] = Path("/var/cache/lazypix"),
+    upstream: Annotated[
+        str | None, typer.Option(help="Where lazypix listens.", show_default="host and port of the settings")
+    ] = None,
+) -> None:
+    """Print a configuration of nginx that belongs to the settings in force."""
+    from lazypix.nginx import configuration, front_of
+
+    with _errors_told():
+        settings = load({"data": data})
+        with open_library(settings, IdleEngine()) as library:
+            front = front_of(
+                settings,
+                library,
+                server_name=server_name,
+                listen=listen,
+                cache_dir=cache_dir,
+                upstream=upstream or "",
+            )
+        print(configuration(front), end="")
+
+
 def _greet(settings: Settings, port: int) -> None:
     """Tell what to do next, with lines that can be pasted."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
