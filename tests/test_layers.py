@@ -14,7 +14,8 @@ SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
-    "generations", "answers", "lease", "incoming", "originals", "quarantine", "shelf", "variants", "library", "delivery", "upkeep", "settings", "server", "cli", "__main__",
+    "generations", "answers", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
+    "nginx", "server", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN: dict[str, str | tuple[str, ...]] = {

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
 
+from lazypix.answers import Ticket as SharedTicket
 from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
@@ -22,6 +23,7 @@ from lazypix.dialects.ordered import DIALECTS, parse
 from lazypix.errors import BadTransform, BlobMissing, LazypixError, NotFound
 from lazypix.formats import by_name
 from lazypix.generations import Ticket
+from lazypix.handover import Handover
 from lazypix.http import (
     SAFE,
     Answer,
@@ -64,11 +66,12 @@ class Making:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hit:
-    """A cached representation, and the finished answer to a plain GET for it, while `ticket` is valid."""
+    """The finished answer to a plain GET, and how others are answered, while `ticket` is valid."""
 
     ticket: Ticket
-    whole: Representation
     plain: Answer
+    again: Callable[[Request], Answer | None]
+    """None for a request that has to be looked up after all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ class _Asked:
 
     request: Request
     ticket: Ticket
+    shared_ticket: SharedTicket | None
     image: Image
     wanted: Wanted
     headers: Headers
@@ -89,6 +93,9 @@ class Delivery:
     `max_age_s` is what caches are told; an ident is never given to other bytes, so only a deletion ends an
     answer's truth. Answers stay in this process' memory for `cache_ttl_s` seconds: as long may it serve what was
     deleted on another machine. A deletion on this one is seen at once.
+
+    With a `handover` somebody else sends what is stored. A variant that was made just now is sent by ourselves, that
+    one time: it is delivered before it is stored.
     """
 
     def __init__(
@@ -99,9 +106,13 @@ class Delivery:
         cache_ttl_s: float = 2.5,
         max_age_s: int = 86_400,
         dialects: tuple[Dialect, ...] = DIALECTS,
+        handover: Handover | None = None,
     ) -> None:
         self._library = library
+        self._handover = handover
+        self._remembers_handovers = handover is not None and handover.good_for_s >= cache_ttl_s
         self._generations = library.generations
+        self._sharing = library.sharing if handover is None else None
         self._dialects = dialects
         control = f"public, max-age={max_age_s}"
         self._common: Headers = ((b"cache-control", control.encode()), *SAFE)
@@ -121,7 +132,7 @@ class Delivery:
         if hit is None or not self._generations.is_valid(hit.ticket):
             known = self._unchanged.get(_condition(request))
             return known[1] if known is not None and self._generations.is_valid(known[0]) else None
-        return hit.plain if request.is_plain else respond(hit.whole, request)
+        return hit.plain if request.is_plain else hit.again(request)
 
     def begin(self, request: Request) -> Answer | Making:
         """Answer from store and catalog, or begin to make the variant.
@@ -132,6 +143,7 @@ class Delivery:
         wanted = parse(Target.split(request.path, request.query, MOUNT), self._dialects)
         check_size(wanted.transform, self._library.limits)
         ticket = self._generations.ticket(wanted.ident)  # before the look: see `Generations`
+        shared = self._sharing.ticket(wanted.ident) if self._sharing is not None else None
         image = self._library.get(wanted.ident)  # a row, mostly from memory: a deleted image is never "not modified"
         negotiated = wanted.transform.format is None and wanted.source_format is None
         headers = self._common
@@ -139,11 +151,16 @@ class Delivery:
             headers = (*headers, *_VARY)
             wanted = self._decided(request, image, wanted)
         asked = _Asked(
-            request=request, ticket=ticket, image=image, wanted=wanted, headers=headers, negotiated=negotiated
-        )
+            request=request, ticket=ticket, shared_ticket=shared, image=image, wanted=wanted, headers=headers,
+            negotiated=negotiated,
+        )  # fmt: skip
         self._check_possible(asked)
         if (unchanged := self._not_modified(asked)) is not None:
             return unchanged  # nothing was read from the store, and nothing is made
+        if self._sharing is not None and shared is not None:
+            whole = self._sharing.find(shared, request, negotiated=negotiated)
+            if whole is not None:
+                return self._finished(replace(asked, shared_ticket=None), whole, b"shared;desc=hit")
         if wanted.transform.is_identity:
             original = self._original(asked)
             if original is not None:
@@ -188,6 +205,13 @@ class Delivery:
         if not _is_original(asked):
             return None
         image, originals = asked.image, self._library.originals
+        found = by_name(image.format)
+        name = filename(image, "", found.extension)
+        if self._handover is not None:
+            originals.check_there(image)
+            handed = self._handed_over(asked, originals.key(image), found.mime, name)
+            if handed is not None:
+                return handed
         body: Body
         if image.size <= READ_WHOLE_BYTES:
             body = originals.read(image)
@@ -198,9 +222,7 @@ class Delivery:
                 body = FileBody(path=path, start=0, length=image.size)
             else:
                 body = StreamBody(read=partial(originals.pieces, image), start=0, length=image.size)
-        found = by_name(image.format)
-        whole = self._representation(asked, body, found.mime, filename(image, "", found.extension))
-        return self._finished(asked, whole, b"store;desc=original")
+        return self._finished(asked, self._representation(asked, body, found.mime, name), b"store;desc=original")
 
     def _variant(self, asked: _Asked) -> Answer | Making:
         def finish(variant: Variant) -> Answer:
@@ -209,6 +231,8 @@ class Delivery:
             whole = self._representation(asked, variant.body, variant.media_type, name)
             return self._finished(asked, whole, _timing(variant))
 
+        if (handed := self._handed_over_variant(asked)) is not None:
+            return handed
         stored = self._stored(asked.image, asked.wanted)
         if isinstance(stored, FileBody):
             return self._large_variant(asked, stored)
@@ -232,6 +256,33 @@ class Delivery:
         name = filename(asked.image, asked.wanted.transform.stem, found.extension)
         return self._finished(asked, self._representation(asked, body, found.mime, name), b"store;desc=hit")
 
+    def _handed_over_variant(self, asked: _Asked) -> Answer | None:
+        """Hand a variant over if it is stored; None also when there is nobody to hand it to."""
+        if self._handover is None:
+            return None
+        key = self._library.stored_key(asked.image, asked.wanted.transform)
+        if key is None:
+            return None
+        found = by_name(asked.wanted.transform.format or "")
+        name = filename(asked.image, asked.wanted.transform.stem, found.extension)
+        return self._handed_over(asked, key, found.mime, name)
+
+    def _handed_over(self, asked: _Asked, key: str, media_type: str, name: str) -> Answer | None:
+        """Have somebody else send what is stored; None when this request is for us."""
+        handover, whole = self._handover, self._representation(asked, b"", media_type, name)
+        assert handover is not None
+
+        def again(request: Request) -> Answer | None:
+            answer = handover.answer(key, whole, request)
+            return answer and _timed(answer, _HIT[0][1])
+
+        answer = handover.answer(key, whole, asked.request)
+        if answer is not None and self._remembers_handovers:
+            plain = _timed(answer, _HIT[0][1]) if asked.request.is_plain else again(_plain(asked))
+            if plain is not None:
+                self._remember(asked, plain, again, 0)
+        return answer and _timed(answer, b"store;desc=handover")
+
     def _representation(self, asked: _Asked, body: Body, media_type: str, name: str) -> Representation:
         own = (
             (b"content-type", media_type.encode()),
@@ -244,19 +295,31 @@ class Delivery:
 
     def _finished(self, asked: _Asked, whole: Representation, timing: bytes) -> Answer:
         """Keep what is small in memory, and answer with how the work went."""
-        request = asked.request
-        if isinstance(whole.body, bytes):
+        if isinstance(whole.body, bytes) and self._handover is None:
             hit = Representation(
                 ident=whole.ident, body=whole.body, etag=whole.etag, modified=whole.modified,
                 headers=(*whole.headers, *_HIT),
             )  # fmt: skip
-            target: tuple[object, ...] = (request.path, request.query)
-            key = (*target, ranked_formats(request.accept)) if asked.negotiated else target
-            plain = respond(hit, Request(method="GET", path=request.path))
-            size = len(whole.body) + len(request.path) + len(request.query) + _BOOKKEEPING_BYTES
-            self._cache.set(key, _Hit(ticket=asked.ticket, whole=hit, plain=plain), size)
-        answer = respond(whole, request)
-        return Answer(status=answer.status, headers=(*answer.headers, (b"server-timing", timing)), body=answer.body)
+            self._remember(asked, respond(hit, _plain(asked)), partial(respond, hit), len(whole.body))
+            if self._sharing is not None and asked.shared_ticket is not None:
+                self._sharing.keep(asked.shared_ticket, asked.request, whole, negotiated=asked.negotiated)
+        return _timed(respond(whole, asked.request), timing)
+
+    def _remember(self, asked: _Asked, plain: Answer, again: Callable[[Request], Answer | None], size: int) -> None:
+        request = asked.request
+        target: tuple[object, ...] = (request.path, request.query)
+        key = (*target, ranked_formats(request.accept)) if asked.negotiated else target
+        size += len(request.path) + len(request.query) + _BOOKKEEPING_BYTES
+        self._cache.set(key, _Hit(ticket=asked.ticket, plain=plain, again=again), size)
+
+
+def _plain(asked: _Asked) -> Request:
+    """Return the request without conditions and ranges, for the answer that most others get."""
+    return Request(method="GET", path=asked.request.path)
+
+
+def _timed(answer: Answer, timing: bytes) -> Answer:
+    return replace(answer, headers=(*answer.headers, (b"server-timing", timing)))
 
 
 def _is_original(asked: _Asked) -> bool:

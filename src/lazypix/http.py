@@ -92,6 +92,11 @@ class Representation:
         """Bytes of the whole body."""
         return len(self.body) if isinstance(self.body, bytes) else self.body.length
 
+    @property
+    def validators(self) -> Headers:
+        """The headers ETag and Last-Modified."""
+        return _validators(self.etag, self.modified)
+
 
 # --- conditions and ranges -------------------------------------------------------------------------------------
 
@@ -101,9 +106,8 @@ def respond(whole: Representation, request: Request) -> Answer:
 
     Source: RFC 9110, 13.2.2 (precedence of preconditions) and 14.2 (Range).
     """
-    status = precondition(request, whole.etag, whole.modified)
-    if status is not None:
-        return not_modified(whole.etag, whole.modified, whole.headers) if status == 304 else _failed(whole)
+    if (done := settled(whole, request)) is not None:
+        return done
     part = _range(request, whole)
     if part is None:
         return _answer(200, whole, 0, whole.size, request.method)
@@ -113,6 +117,14 @@ def respond(whole: Representation, request: Request) -> Answer:
         return Answer(status=416, headers=(unsatisfiable, *_NO_BODY, *SAFE))
     content_range = (b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, whole.size))
     return _answer(206, whole, start, stop, request.method, content_range)
+
+
+def settled(whole: Representation, request: Request) -> Answer | None:
+    """Return the answer 304 or 412 when a precondition settles the request, whatever the body is."""
+    status = precondition(request, whole.etag, whole.modified)
+    if status is None:
+        return None
+    return not_modified(whole.etag, whole.modified, whole.headers) if status == 304 else _failed(whole)
 
 
 def precondition(request: Request, etag: str, modified: datetime | None) -> int | None:
@@ -145,12 +157,12 @@ def _answer(
     status: int, whole: Representation, start: int, stop: int, method: str, *more: tuple[bytes, bytes]
 ) -> Answer:
     length = (b"content-length", b"%d" % (stop - start))
-    headers = (*whole.headers, *_validators(whole.etag, whole.modified), (b"accept-ranges", b"bytes"), length, *more)
+    headers = (*whole.headers, *whole.validators, (b"accept-ranges", b"bytes"), length, *more)
     return Answer(status=status, headers=headers, body=b"" if method == "HEAD" else _slice(whole.body, start, stop))
 
 
 def _failed(whole: Representation) -> Answer:
-    return Answer(status=412, headers=(*_validators(whole.etag, whole.modified), *_NO_BODY, *SAFE))
+    return Answer(status=412, headers=(*whole.validators, *_NO_BODY, *SAFE))
 
 
 _NO_BODY: Headers = ((b"content-length", b"0"), (b"cache-control", b"no-store"))

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from lazypix.answers import SharedAnswers
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
@@ -18,6 +19,7 @@ from lazypix.keys import KeyScheme
 from lazypix.lease import Flight, FolderInUse, KeyLocks
 from lazypix.originals import Originals
 from lazypix.plan import Limits
+from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
 from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
@@ -52,6 +54,7 @@ class Library:
         max_variants: int = 0,
         max_variant_bytes: int = 0,
         sidecars: bool = False,
+        shared: SharedAnswers | None = None,
     ) -> None:
         """Put a library together.
 
@@ -60,7 +63,7 @@ class Library:
         waited for, `facts_ttl_s` how long facts are believed that another machine may have changed. For `undelete_s`
         seconds a deleted image can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept,
         0: as many as come. With `sidecars`, filename and metadata are stored beside each original too, so that the
-        catalog can be rebuilt from the store alone.
+        catalog can be rebuilt from the store alone. `shared` are answers in a cache of several machines.
         """
         self.catalog = catalog
         self.store = store
@@ -72,10 +75,11 @@ class Library:
         self.undelete_s = undelete_s
         self.incoming = IncomingFolder(folder / "incoming", self.limits.max_bytes)
         self.generations = Generations(folder / "generations")
+        self.sharing = Sharing(shared) if shared is not None else None
         self.originals = Originals(
             catalog=catalog, store=store, replica=replica, engine=engine, keys=self.keys, limits=self.limits,
             incoming=self.incoming, generations=self.generations, patience_s=patience_s, facts_ttl_s=facts_ttl_s,
-            sidecars=sidecars,
+            sidecars=sidecars, changed=self.sharing.forget if self.sharing is not None else None,
         )  # fmt: skip
         self.locks = KeyLocks(folder / "locks")
         self.shelf = Shelf(
@@ -119,6 +123,8 @@ class Library:
     def close(self) -> None:
         """Finish what is being made, then close all parts; a second time does nothing."""
         self._variants.stop_making()
+        if self.sharing is not None:
+            self.sharing.close()
         self.engine.close()
         self.shelf.close()
         self.catalog.close()
@@ -259,6 +265,10 @@ class Library:
             BlobMissing: the variant is not stored.
         """
         return self._variants.stored_file(image, transform)
+
+    def stored_key(self, image: Image, transform: Transform) -> str | None:
+        """Return the key of a variant if it lies in the store, without reading it; its format is decided."""
+        return self.shelf.find_key(image.ident, transform)
 
     def variants(self, ident: str) -> Sequence[StoredVariant]:
         """Return the variants of an image that are stored.

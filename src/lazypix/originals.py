@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -59,6 +59,7 @@ class Originals:
         patience_s: float,
         facts_ttl_s: float,
         sidecars: bool,
+        changed: Callable[[str], None] | None,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -70,6 +71,7 @@ class Originals:
         self._generations = generations
         self._patience_s = patience_s
         self._sidecars = sidecars
+        self._changed = changed
         self._facts: MemoryCache[tuple[Ticket, Image]] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=facts_ttl_s)
 
     def add(
@@ -135,8 +137,10 @@ class Originals:
         return image
 
     def forget(self, ident: str) -> None:
-        """Have what is remembered of an image looked up again, by all processes of this machine."""
+        """Have an image looked up again by all processes of this machine; and end what machines share of it."""
         self._generations.change(ident)
+        if self._changed is not None:
+            self._changed(ident)
 
     def read(self, image: Image) -> bytes:
         """Return the original, as it came.
@@ -202,7 +206,7 @@ class Originals:
         try:
             yield
         except LazypixError:
-            self.forget(image.ident)
+            self._generations.change(image.ident)
             self.get(image.ident)  # raises UnknownImage
             raise
 
@@ -269,6 +273,7 @@ class Originals:
             self._catalog.abandon(ident)
 
     def _finish_delete(self, ident: str) -> None:
+        self.forget(ident)  # again: whoever began the deletion may have been killed before
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
 

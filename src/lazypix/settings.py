@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from lazypix.answers import QUIET_S, SharedAnswers
+from lazypix.cache.opening import open_cache
 from lazypix.catalog import Catalog
 from lazypix.delivery import Delivery
+from lazypix.dialects.native import MOUNT
 from lazypix.engine import Engine
 from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.errors import SettingsError
+from lazypix.handover import StoredImages, choose_handover
 from lazypix.keys import KeyScheme
 from lazypix.library import Library
 from lazypix.plan import Limits
@@ -32,6 +37,7 @@ DEFAULT_FILE = "lazypix.toml"
 
 _MIB = 1024 * 1024
 _SHORTEST_KEY = 16
+_ACCEL_PREFIX = re.compile(r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
 _LIMITS, _RENDERER = Limits(), RendererLimits()
 
 
@@ -44,6 +50,12 @@ def _api_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
 def _key_prefix(value: str) -> str:
     if value and (not value.endswith("/") or any(not s or s.startswith(".") for s in value[:-1].split("/"))):
         raise ValueError("must be empty, or folders that end in a slash, such as img/")
+    return value
+
+
+def _accel_redirect(value: str) -> str:
+    if value and (not _ACCEL_PREFIX.fullmatch(value) or value.startswith(MOUNT)):
+        raise ValueError(f"must be empty, or a path of its own between slashes, such as /lazypix-files/; not {MOUNT}")
     return value
 
 
@@ -163,7 +175,28 @@ class Settings(BaseModel):
         description="Seconds that answers, and what is known of images, are believed without a look; as long may "
         "another machine serve what was deleted.",
     )
+    shared_cache: SecretStr | None = Field(
+        None,
+        description="A cache of answers that several machines share: `redis://[:<password>@]<host>/<number>` or "
+        "`memcached://<host>:<port>,…`. Its failure slows, and breaks nothing.",
+    )
+    shared_cache_ttl_s: float = Field(86_400.0, gt=0, description="Seconds an answer stays in the shared cache.")
     max_age_s: int = Field(86_400, ge=0, description="Seconds browsers and CDNs may keep an image (`Cache-Control`).")
+
+    stored_images: StoredImages = Field(
+        "proxy",
+        description="How images that lie in the store are answered: `proxy`, sent by lazypix; `redirect`, by a "
+        "redirect (302) to the store's public or signed address; `permanent`, by 301 where that address is public "
+        "and the format is not negotiated, else by 302. A variant that was made just now is always sent.",
+    )
+    redirect_expires_s: int = Field(
+        3600, ge=60, le=604_800, description="Seconds for which a signed address of the store is good."
+    )
+    accel_redirect: Annotated[str, AfterValidator(_accel_redirect)] = Field(
+        "",
+        description="Have nginx send what lies in a folder store: the path that it maps to the store's folder, such "
+        "as `/lazypix-files/` (`lazypix nginx` writes that). Images then come through nginx only.",
+    )
 
     @model_validator(mode="after")
     def _safe_beyond_loopback(self) -> Settings:
@@ -228,10 +261,19 @@ def open_library(settings: Settings, engine: Engine | None = None) -> Library:
         patience_s=settings.request_deadline_s,
         facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
         sidecars=settings.sidecars,
+        shared=_shared(settings),
         undelete_s=settings.undelete_s,
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,
     )
+
+
+def _shared(settings: Settings) -> SharedAnswers | None:
+    if settings.shared_cache is None:
+        return None
+    quiet_s = max(QUIET_S, 2 * settings.cache_ttl_s)  # longer than facts are believed without a look
+    cache = open_cache(settings.shared_cache.get_secret_value())
+    return SharedAnswers(cache, ttl_s=settings.shared_cache_ttl_s, quiet_s=quiet_s)
 
 
 def _open(address: str, access_key: SecretStr | None, secret_key: SecretStr | None) -> BlobStore | None:
@@ -252,9 +294,24 @@ def make_renderers(settings: Settings) -> RendererEngine:
 
 
 def make_delivery(settings: Settings, library: Library) -> Delivery:
-    """Make the delivery that the settings describe."""
+    """Make the delivery that the settings describe.
+
+    Raises:
+        SettingsError: the store cannot be answered from as they say.
+    """
+    handover = choose_handover(
+        library.store,
+        stored_images=settings.stored_images,
+        expires_s=settings.redirect_expires_s,
+        max_age_s=settings.max_age_s,
+        accel_redirect=settings.accel_redirect,
+    )
     return Delivery(
-        library, cache_bytes=settings.cache_bytes, cache_ttl_s=settings.cache_ttl_s / 2, max_age_s=settings.max_age_s
+        library,
+        cache_bytes=settings.cache_bytes,
+        cache_ttl_s=settings.cache_ttl_s / 2,
+        max_age_s=settings.max_age_s,
+        handover=handover,
     )
 
 

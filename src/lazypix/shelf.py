@@ -74,6 +74,16 @@ class Shelf:
         self._note_use(ident, transform, key)
         return path, size
 
+    def find_key(self, ident: str, transform: Transform) -> str | None:
+        """Return the key of a stored variant without reading it, or None."""
+        key = self.key(ident, transform)
+        try:
+            self._store.head(key)
+        except BlobMissing:
+            return None
+        self._note_use(ident, transform, key)
+        return key
+
     def keep(self, image: Image, transform: Transform, body: bytes) -> None:
         """Store a variant that was made. It can be made again, so trouble is logged, and fails nobody."""
         key = self.key(image.ident, transform)

@@ -74,7 +74,7 @@ def _fill(catalog: Catalog) -> list[Image]:
             continue
         _add(catalog, image)
         if number % 20 == 7:
-            catalog.begin_delete(image.ident, trash=number % 40 == 7)
+            catalog.begin_delete(image.ident, trash_s=3600 if number % 40 == 7 else 0)
         elif number % 50 == 12:
             catalog.begin_delete(image.ident)
             catalog.end_delete(image.ident)
@@ -294,7 +294,7 @@ def test_a_trashed_image_is_not_found_until_it_is_had_back(catalog: Catalog) -> 
     _add(catalog, replace(_images(1, seed=5)[0], ident="cat", metadata={"album": "a"}, filename="Cat.jpg"))
     by = [Search(metadata={"album": "a"}), Search(filename="cat"), Search()]
     assert [len(catalog.search(search)) for search in by] == [1, 1, 1]
-    catalog.begin_delete("cat", trash=True)
+    catalog.begin_delete("cat", trash_s=3600)
     assert [len(catalog.search(search)) for search in by] == [0, 0, 0]
     catalog.undelete("cat")
     assert [len(catalog.search(search)) for search in by] == [1, 1, 1]

@@ -2,88 +2,46 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
-from tests.server.running import RawAnswer, Server, error_of, free_port, program, read_answer
-from tests.waiting import until
+from tests.server.nginx import get_raw, nginx
+from tests.server.running import Server, error_of, free_port
 
 # As in ImageServer's document, but for addresses, folders, the size of uploads, and the header that tells what the
 # cache did.
 CONFIGURATION = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    client_body_temp_path {folder}/body;
-    fastcgi_temp_path {folder}/fastcgi;
-    scgi_temp_path {folder}/scgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    proxy_cache_path {folder}/cache levels=1:2 keys_zone=imageservice:10m max_size=1g inactive=24h;
-    proxy_temp_path {folder}/tmp;
-    log_format imageservice
-        '$remote_addr '
-        '"$request" $status $bytes_sent '
-        '"$http_referer" "$http_user_agent" "$gzip_ratio" '
-        '$upstream_addr $upstream_cache_status';
-    server {{
-        listen 127.0.0.1:{port};
-        client_max_body_size 80m;
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-        }}
-        location /image {{
-            proxy_pass http://127.0.0.1:{upstream};
-            proxy_cache imageservice;
-            proxy_cache_valid 200 1d;
-            add_header Cache-Was $upstream_cache_status;
-            access_log {folder}/access.log imageservice;
-        }}
+proxy_cache_path {folder}/cache levels=1:2 keys_zone=imageservice:10m max_size=1g inactive=24h;
+log_format imageservice
+    '$remote_addr '
+    '"$request" $status $bytes_sent '
+    '"$http_referer" "$http_user_agent" "$gzip_ratio" '
+    '$upstream_addr $upstream_cache_status';
+server {{
+    listen 127.0.0.1:{port};
+    client_max_body_size 80m;
+    location / {{
+        proxy_pass http://127.0.0.1:{upstream};
+    }}
+    location /image {{
+        proxy_pass http://127.0.0.1:{upstream};
+        proxy_cache imageservice;
+        proxy_cache_valid 200 1d;
+        add_header Cache-Was $upstream_cache_status;
+        access_log {folder}/access.log imageservice;
     }}
 }}
 """
 
 
-@contextmanager
-def nginx(folder: Path, upstream: int) -> Iterator[int]:
-    port = free_port()
-    configuration = folder / "nginx.conf"
-    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream))
-    command = [program("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(answers, 20, lambda: (folder / "error.log").read_text())
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 @pytest.fixture
 def front(server: Server, tmp_path: Path) -> Iterator[int]:
-    with nginx(tmp_path, server.port) as port:
+    port = free_port()
+    with nginx(tmp_path, CONFIGURATION.format(folder=tmp_path, port=port, upstream=server.port), port):
         yield port
-
-
-def get_raw(port: int, target: str) -> RawAnswer:
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        return read_answer(connection)
 
 
 def test_the_second_request_is_answered_by_nginx(server: Server, front: int) -> None:

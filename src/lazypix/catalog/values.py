@@ -13,9 +13,9 @@ from lazypix.plan import Probe
 State = Literal["pending", "withdrawn", "ready", "trashed", "deleting", "deleted", "gone"]
 """pending → ready → (trashed →) deleting → deleted → gone, or pending → withdrawn → no row at all.
 
-A trashed image is hidden, and can be had back until the time that is noted as its beginning. The blobs of a `deleted` one were removed; `gone` says that they were
-looked for once more after a while, so that not even a variant that was being stored at that moment is left. The row
-stays for ever: its ident is never given to other bytes."""
+A trashed image is hidden, and can be had back until the time that is noted as its beginning. The blobs of a `deleted`
+one were removed; `gone` says that they were looked for once more after a while, so that not even a variant that was
+being stored at that moment is left. The row stays for ever: its ident is never given to other bytes."""
 DELETED: tuple[State, ...] = ("deleting", "deleted", "gone")
 """The states of images that are deleted for good."""
 LASTING: tuple[State, ...] = ("ready", "trashed", *DELETED)

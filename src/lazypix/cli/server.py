@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,8 @@ from rich.table import Table
 
 from lazypix import __version__
 from lazypix.cli.common import DataOption, JsonOption, errors_told, group, out, print_json
-from lazypix.settings import Settings, load, shown
+from lazypix.engine.idle import IdleEngine
+from lazypix.settings import Settings, load, open_library, shown
 
 commands = group()
 
@@ -46,6 +48,33 @@ def config(
     for name, field in Settings.model_fields.items():
         table.add_row(name, escape(json.dumps(values[name])), escape(field.description or ""))
     out.print(table)
+
+
+@commands.command(epilog="Example: `lazypix nginx --server-name img.example > /etc/nginx/conf.d/lazypix.conf`")
+def nginx(
+    data: DataOption = None,
+    server_name: Annotated[str, typer.Option(help="Name that nginx serves; `_`: any.")] = "_",
+    listen: Annotated[str, typer.Option(help="Where nginx listens, such as `80` or `443 ssl`.")] = "80",
+    cache_dir: Annotated[Path, typer.Option(help="Folder of nginx' cache.")] = Path("/var/cache/lazypix"),
+    upstream: Annotated[
+        str | None, typer.Option(help="Where lazypix listens.", show_default="host and port of the settings")
+    ] = None,
+) -> None:
+    """Print a configuration of nginx that belongs to the settings in force."""
+    from lazypix.nginx import configuration, front_of
+
+    with errors_told():
+        settings = load({"data": data})
+        with open_library(settings, IdleEngine()) as library:
+            front = front_of(
+                settings,
+                library,
+                server_name=server_name,
+                listen=listen,
+                cache_dir=cache_dir,
+                upstream=upstream or "",
+            )
+        print(configuration(front), end="")
 
 
 def _greet(settings: Settings, port: int) -> None:

@@ -17,7 +17,7 @@ from lazypix.engine.processes import bound_allocator_of_children, bound_own_allo
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.server.app import create
 from lazypix.server.protocol import ImageProtocol
-from lazypix.settings import Settings, open_library
+from lazypix.settings import Settings, make_delivery, open_library
 
 log = logging.getLogger("lazypix.server")
 
@@ -32,12 +32,13 @@ def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None)
     `listening` is called with the port as soon as there is one.
 
     Raises:
-        SettingsError: the address cannot be listened on.
+        SettingsError: the address cannot be listened on, or the store cannot be answered from as the settings say.
         StoreFailed, OSError: the library cannot be opened.
     """
     _set_up_logging(settings)
     # Once before any worker does: a supervisor would start them again and again.
     with open_library(settings, IdleEngine()) as library:
+        make_delivery(settings, library)
         try:
             library.check()
         except LazypixError as error:  # it may be back soon, and nobody has to start us again then
