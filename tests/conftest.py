@@ -117,14 +117,15 @@ def _lasting(program: AbstractContextManager[Program]) -> Iterator[Program]:
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: Postgres) -> Callable[[], str]:
-    """A function that makes an empty PostgreSQL database, and returns its address."""
+def new_database(postgres: Postgres) -> Callable[..., str]:
+    """A function that makes a PostgreSQL database, empty or like another one, and returns its address."""
     numbers = itertools.count()
 
-    def make() -> str:
+    def make(like: str = "") -> str:
         name = f"test{next(numbers)}"
+        template = f" TEMPLATE {like.rpartition('/')[2]}" if like else ""
         with psycopg.connect(postgres.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name}{template}".encode())
         return postgres.url.rpartition("/")[0] + f"/{name}"
 
     return make

@@ -12,6 +12,7 @@ from lazypix.answers import SharedAnswers
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
+from lazypix.errors import StoreFailed
 from lazypix.formats import by_name
 from lazypix.generations import Generations
 from lazypix.incoming import Incoming, IncomingFolder
@@ -318,7 +319,11 @@ class Library:
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 
     def _sweep_all(self) -> None:
-        removed = self.sweep(older_than_s=0)
+        try:
+            removed = self.sweep(older_than_s=0)
+        except StoreFailed as error:  # it may be back soon; what is left over then goes by its age
+            log.warning("leftovers could not be looked for: %s", error)
+            return
         if removed:
             log.info("removed %d leftovers of a process that was killed", removed)
 

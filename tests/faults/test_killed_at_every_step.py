@@ -1,0 +1,142 @@
+"""`kill -9` before and after every single step of uploads, variants and deletions: nothing is lost, nothing is left."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.engine.pictures import jpg, quadrants
+from tests.programs import ACCESS_KEY, ROOT, SECRET_KEY, Program, environment_of
+
+from lazypix import Library
+from lazypix.catalog import Catalog
+from lazypix.engine.threads import ThreadEngine
+from lazypix.errors import UnknownImage
+from lazypix.stores.addresses import open_store
+from lazypix.upkeep.cleaning import collect_garbage
+from lazypix.upkeep.verifying import verify
+
+PICTURES = {"a": jpg(quadrants(90, 60)), "b": jpg(quadrants(60, 90)), "c": jpg(quadrants(64, 64))}
+FEWEST_STEPS = 20
+AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one library lies."""
+
+    pictures: Path
+    folder: Path
+    store: str
+    catalog: str
+
+    def run(self, last: int) -> tuple[int, list[str]]:
+        """Work there until a step; return the exit code and what was told."""
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "tests.faults.killed", str(self.pictures), str(self.folder), self.store,
+                self.catalog, str(last),
+            ],
+            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            env=environment_of(TEST_ACCESS_KEY=ACCESS_KEY, TEST_SECRET_KEY=SECRET_KEY, PYTHONPATH=str(ROOT)),
+        )  # fmt: skip
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode, done.stdout.splitlines()
+
+    def open(self) -> Library:
+        """Open it as the next process does, which finds itself alone and sweeps."""
+        secrets = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+        store = open_store(self.store, secrets=secrets if self.store.startswith("s3:") else {})
+        return Library.open(self.folder, catalog=self.catalog, store=store, engine=ThreadEngine(1), sidecars=True)
+
+
+@pytest.fixture(params=["folder and SQLite", "S3 and PostgreSQL"])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]:
+    """A function that makes an empty library; its catalog is a copy, because making one anew takes long."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name, picture in PICTURES.items():
+        (pictures / f"{name}.jpg").write_bytes(picture)
+    if request.param == "folder and SQLite":
+        template = tmp_path / "catalog.sqlite"
+        Catalog.sqlite(template).close()
+
+        def local() -> Place:
+            folder = tmp_path / uuid.uuid4().hex
+            folder.mkdir()
+            shutil.copy(template, folder)
+            return Place(pictures, folder, f"file://{folder}/images", f"sqlite:///{folder}/catalog.sqlite")
+
+        return local
+    server: Program = request.getfixturevalue("seaweedfs")
+    new_database: Callable[..., str] = request.getfixturevalue("new_database")
+    made = new_database()
+    Catalog.open(made).close()
+
+    def remote() -> Place:
+        name = uuid.uuid4().hex
+        store = f"s3://bucket/{name}?endpoint=http://{server.address}&region=us-east-1"
+        return Place(pictures, tmp_path / name, store, new_database(made))
+
+    return remote
+
+
+def check(place: Place, last: int, told: list[str]) -> str | None:
+    """Return what is wrong after a kill, or None."""
+    with place.open() as library:
+        # A variant's row is written first: it may stand there without a blob, which is made when it is asked for.
+        found = [problem for problem in verify(library) if problem.kind != "variant missing"]
+        problems = [f"{problem.kind}: {problem.key}" for problem in found]
+        collect_garbage(library, remove=True, older_than_s=0)
+        problems += [f"not collected: {problem.key}" for problem in verify(library)]
+        present = {image.ident for image in library.list()}
+        problems += [f"{ident} has other bytes" for ident in present if library.original(ident) != PICTURES[ident]]
+        acknowledged = {line.removeprefix("added ") for line in told if line.startswith("added ")}
+        deleted = {line.removeprefix("deleted ") for line in told if line.startswith("deleted ")}
+        begun = {"a"} if "added b" in told else set()  # its deletion may have been decided
+        if lost := acknowledged - present - deleted - begun:
+            problems.append(f"acknowledged and lost: {lost}")
+        if back := deleted & present:
+            problems.append(f"deleted and back: {back}")
+        if "added a" not in told and "a" not in present:
+            library.add(PICTURES["a"], ident="a")  # what was not acknowledged may be sent again
+        if library.catalog.unfinished():
+            problems.append(f"unfinished: {library.catalog.unfinished()}")
+    return f"step {last} ({told[-1] if told else 'at once'}): {problems}" if problems else None
+
+
+def test_whatever_step_it_dies_at_the_library_is_whole(new_place: Callable[[], Place]) -> None:
+    code, told = new_place().run(0)
+    assert code == 0
+    steps = int(told[-1].removeprefix("steps "))
+    assert steps > FEWEST_STEPS
+
+    def die(last: int) -> str | None:
+        place = new_place()
+        code, told = place.run(last)
+        if code == 0:  # threads: a run may take a step less
+            assert last > steps - 3
+            return None
+        return check(place, last, told)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        wrong = [found for found in pool.map(die, range(1, steps + 1)) if found is not None]
+    assert wrong == []
+
+
+def test_a_deleted_image_stays_deleted_for_who_comes_later(new_place: Callable[[], Place]) -> None:
+    place = new_place()
+    assert place.run(0)[0] == 0
+    with place.open() as library:
+        with pytest.raises(UnknownImage):
+            library.get("a")
+        assert {image.ident for image in library.list()} == {"b", "c"}
+        assert list(verify(library)) == []
