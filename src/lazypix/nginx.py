@@ -25,7 +25,7 @@ CACHE_DIR = "/var/cache/lazypix"
 CACHED_S = 60
 """How long nginx' cache believes an answer before it asks again: as long may it send what was deleted."""
 
-_OVERHEAD_BYTES = 8 * 1024 * 1024
+_OVERHEAD_BYTES = 8 * 1024 * 1024  # of a form, as `server.forms` has it
 _LONGEST_NAME = 100  # longer idents are cut in names for saving, which is not for nginx to do
 _WORDS = re.compile(r"[^;{}\"'\\$#\x00-\x1f\x7f]+")
 _ADDRESS = re.compile(r"[A-Za-z0-9._:\[\]-]+|unix:/[A-Za-z0-9._/-]+")

@@ -38,6 +38,14 @@ def test_listening_beyond_loopback_is_refused_without_keys_and_a_choice_of_urls(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_store_that_cannot_be_redirected_to_is_refused_at_the_start(tmp_path: Path, workers: str) -> None:
+    refused = serve(tmp_path, "--data", "data", "--port", "0", "--workers", workers, stored_images="redirect")
+    assert refused.returncode == 2
+    assert "stored_images='redirect' needs a store" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_catalog_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, workers: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "catalog.sqlite").write_bytes(b"no database" * 1000)
