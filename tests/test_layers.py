@@ -14,7 +14,7 @@ SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
-    "generations", "lease", "incoming", "originals", "quarantine", "shelf", "variants", "library", "delivery", "settings", "server", "cli", "__main__",
+    "generations", "lease", "incoming", "originals", "quarantine", "shelf", "variants", "library", "delivery", "upkeep", "settings", "server", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN = {

@@ -12,8 +12,11 @@ _LONGEST = 255
 
 
 def base_name(filename: str | None) -> str | None:
-    """Return the last part of a name, at most 255 characters, all of them Unicode; None when nothing is left."""
-    name = PurePath((filename or "").replace("\\", "/")).name[-_LONGEST:]
+    """Return the last part of a name, at most 255 characters, all of them Unicode; None when nothing is left.
+
+    Without NUL, which PostgreSQL does not keep.
+    """
+    name = PurePath((filename or "").replace("\\", "/").replace("\0", "")).name[-_LONGEST:]
     return name.encode("utf-8", errors="replace").decode() or None
 
 

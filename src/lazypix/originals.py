@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lazypix.cache import MemoryCache
 from lazypix.catalog import Catalog, Image, State
@@ -189,7 +189,7 @@ class Originals:
                 copy.write(piece)
             copy.finish()
             if copy.sha256 != image.sha256:
-                self._found_damaged(image)
+                self.found_damaged(image)
             yield copy.path
 
     @contextmanager
@@ -268,7 +268,12 @@ class Originals:
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
 
-    def _found_damaged(self, image: Image) -> None:
+    def found_damaged(self, image: Image) -> NoReturn:
+        """Have it known that the stored original is not what was uploaded, or is gone.
+
+        Raises:
+            OriginalDamaged: always.
+        """
         log.error("the stored original of %s is damaged: its bytes are not those that were uploaded", image.ident)
         self._catalog.mark(image.ident, damaged=True)
         self.forget(image.ident)

@@ -1,0 +1,50 @@
+"""Blobs are read from a store into a file, and are what they should be, or are not used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazypix.catalog import Image, StoredVariant
+from lazypix.errors import BlobMissing, OriginalDamaged, TooLarge
+from lazypix.incoming import Incoming, IncomingFolder
+from lazypix.library import Library
+
+
+@contextmanager
+def read_original(library: Library, image: Image, into: IncomingFolder) -> Iterator[Incoming]:
+    """Give a file with an image's original while it is used.
+
+    Raises:
+        OriginalDamaged: it is not what was uploaded, or is gone.
+    """
+    with _read(library, library.originals.key(image), image.size, image.sha256, into) as file:
+        yield file
+
+
+@contextmanager
+def read_variant(library: Library, ident: str, variant: StoredVariant, into: IncomingFolder) -> Iterator[Incoming]:
+    """Give a file with a stored variant while it is used.
+
+    Raises:
+        OriginalDamaged: it is not what was stored, or is gone.
+    """
+    key = library.keys.folder(ident) + variant.name
+    with _read(library, key, variant.size, variant.sha256, into) as file:
+        yield file
+
+
+@contextmanager
+def _read(library: Library, key: str, size: int, sha256: str | None, into: IncomingFolder) -> Iterator[Incoming]:
+    with into.new(max_bytes=size) as file:
+        try:
+            for piece in library.store.read(key):
+                file.write(piece)
+        except BlobMissing:
+            raise OriginalDamaged(f"{key} is not in the store any more") from None
+        except TooLarge:
+            raise OriginalDamaged(f"{key} has more bytes than were stored") from None
+        file.finish()
+        if file.size != size or sha256 not in (None, file.sha256):
+            raise OriginalDamaged(f"{key} does not have the bytes that were stored")
+        yield file
