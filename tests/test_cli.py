@@ -166,7 +166,7 @@ def commands() -> list[str]:
 
 
 def test_the_commands_are_these() -> None:
-    assert commands() == ["add", "config", "delete", "get", "info", "list", "serve", "sweep", "url"]
+    assert commands() == ["add", "config", "copy", "delete", "get", "info", "list", "serve", "sweep", "url"]
 
 
 @pytest.mark.parametrize("name", commands())

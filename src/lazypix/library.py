@@ -50,6 +50,7 @@ class Library:
         undelete_s: float = 0.0,
         max_variants: int = 0,
         max_variant_bytes: int = 0,
+        tidies: bool = True,
     ) -> None:
         """Put a library together.
 
@@ -57,7 +58,8 @@ class Library:
         store that may have copies. `queue` bounds the variants being made at once, `patience_s` how long work is
         waited for, `facts_ttl_s` how long facts are believed that another machine may have changed. For `undelete_s`
         seconds a deleted image can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept,
-        0: as many as come.
+        0: as many as come. It `tidies` when it is opened and nobody else is at work: what killed processes left goes,
+        and the trash of which the time is over.
         """
         self.catalog = catalog
         self.store = store
@@ -81,7 +83,7 @@ class Library:
             locks=KeyLocks(folder / "locks"), queue=queue, patience_s=patience_s,
         )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
-        self._in_use.join(when_alone=self._sweep_all)
+        self._in_use.join(when_alone=self._sweep_all if tidies else lambda: None)
 
     @classmethod
     def open(

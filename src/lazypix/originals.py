@@ -269,7 +269,7 @@ class Originals:
         self._catalog.end_delete(ident)
 
     def found_damaged(self, image: Image) -> NoReturn:
-        """Have it known that the stored original is not what was uploaded, or is gone.
+        """Have it known that the stored original is not what was uploaded.
 
         Raises:
             OriginalDamaged: always.

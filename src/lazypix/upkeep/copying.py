@@ -80,10 +80,12 @@ class _Copying:
     def _copy_image(self, image: Image, state: State, there: Entry | None) -> tuple[Outcome, State]:
         try:
             return self._intake.take(image, state, there, partial(self._original, image)), state
-        except OriginalDamaged:
-            now = self._source.catalog.entries([image.ident])[image.ident][1]
-            if now not in DELETED:
+        except (BlobMissing, OriginalDamaged) as error:
+            now = self._source.catalog.states([image.ident]).get(image.ident, "gone")
+            if now not in DELETED and isinstance(error, OriginalDamaged):
                 self._source.originals.found_damaged(image)
+            if now not in DELETED:  # not marked: a missing one may only mean that the source was opened wrongly
+                raise
         # Deleted since it was listed: that is why the original is not there.
         there = self._intake.known([image.ident]).get(image.ident)
         return self._intake.take(image, now, there, partial(self._original, image)), now
@@ -108,7 +110,7 @@ class _Copying:
                     kept = replace(variant, sha256=file.sha256)
                     if not self._target.shelf.place(image.ident, kept, file.path):
                         return  # deleted there meanwhile
-            except OriginalDamaged as error:
+            except (BlobMissing, OriginalDamaged) as error:
                 log.warning("a variant of %s was not copied: %s", image.ident, error)
             else:
                 self._tally.add(variants=1, bytes=variant.size)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lazypix.catalog import Image, StoredVariant
-from lazypix.errors import BlobMissing, OriginalDamaged, TooLarge
+from lazypix.errors import OriginalDamaged, TooLarge
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.library import Library
 
@@ -16,7 +16,8 @@ def read_original(library: Library, image: Image, into: IncomingFolder) -> Itera
     """Give a file with an image's original while it is used.
 
     Raises:
-        OriginalDamaged: it is not what was uploaded, or is gone.
+        BlobMissing: it is not in the store.
+        OriginalDamaged: it is not what was uploaded.
     """
     with _read(library, library.originals.key(image), image.size, image.sha256, into) as file:
         yield file
@@ -27,7 +28,8 @@ def read_variant(library: Library, ident: str, variant: StoredVariant, into: Inc
     """Give a file with a stored variant while it is used.
 
     Raises:
-        OriginalDamaged: it is not what was stored, or is gone.
+        BlobMissing: it is not in the store.
+        OriginalDamaged: it is not what was stored.
     """
     key = library.keys.folder(ident) + variant.name
     with _read(library, key, variant.size, variant.sha256, into) as file:
@@ -40,8 +42,6 @@ def _read(library: Library, key: str, size: int, sha256: str | None, into: Incom
         try:
             for piece in library.store.read(key):
                 file.write(piece)
-        except BlobMissing:
-            raise OriginalDamaged(f"{key} is not in the store any more") from None
         except TooLarge:
             raise OriginalDamaged(f"{key} has more bytes than were stored") from None
         file.finish()
