@@ -166,7 +166,9 @@ def commands() -> list[str]:
 
 
 def test_the_commands_are_these() -> None:
-    assert commands() == ["add", "config", "copy", "delete", "get", "info", "list", "serve", "sweep", "url"]
+    assert commands() == [
+        "add", "config", "copy", "delete", "export", "get", "import", "info", "list", "serve", "sweep", "url",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", commands())

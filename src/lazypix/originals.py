@@ -76,7 +76,7 @@ class Originals:
         """Verify an original that has been received, and store it. Errors: as `Library.add`."""
         chosen = ident is not None
         ident = check_ident(ident) if ident is not None else new_ident()
-        metadata = _as_json({} if metadata is None else metadata)
+        metadata = as_json({} if metadata is None else metadata)
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
@@ -310,10 +310,14 @@ class Originals:
         return self._keys.original(image.ident, by_name(image.format).extension)
 
 
-def _as_json(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the metadata as they will be read again (keys are texts, tuples are lists)."""
+def as_json(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metadata as they will be read again (keys are texts, tuples are lists).
+
+    Raises:
+        BadUpload: they cannot be kept as JSON.
+    """
     try:
-        read = json.loads(json.dumps(metadata, allow_nan=False))
+        read = json.loads(json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode())  # no lone surrogates
     except (TypeError, ValueError, RecursionError) as error:
         raise BadUpload(f"The metadata cannot be kept as JSON ({error}); accepted: a JSON object") from None
     if not isinstance(read, dict):

@@ -109,3 +109,56 @@ def test_a_progress_bar_is_shown_on_a_terminal(desk: Path) -> None:
     assert process.wait(60) == 0
     assert b"copying" in seen
     assert b"7/7" in seen
+
+
+def shell(folder: Path, script: str) -> Done:
+    """Run a script in which `lazypix` is the command."""
+    script = f'set -o pipefail; lazypix() {{ "{sys.executable}" -m lazypix "$@"; }}; {script}'
+    command = ["bash", "-c", script]
+    return subprocess.run(
+        command, cwd=folder, env=clean_environment({}), capture_output=True, timeout=60, check=False
+    )
+
+
+def test_a_library_goes_through_a_pipe(desk: Path) -> None:
+    done = shell(desk, "lazypix export - | lazypix import - --data new")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"imported 6 images and 0 variants (")
+    assert done.stderr.startswith(b"exported 6 images and 0 variants (")
+    check_copied(desk, "new", variants=False)
+    done = shell(desk, "lazypix export - --variants --json | lazypix import - --data new --trust --json")
+    facts = json.loads(done.stdout)
+    assert (facts["copied"], facts["skipped"], facts["variants"]) == (0, 7, 3)
+    check_copied(desk, "new")
+
+
+def test_a_pipe_that_breaks_is_told_on_both_ends(desk: Path) -> None:
+    done = shell(desk, "lazypix export - --variants | head -c 4000 | lazypix import - --data new")
+    assert done.returncode == 1
+    assert b"ends early" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_export_to_a_file_of_some_images(desk: Path) -> None:
+    done = lazypix(desk, "export", "some.tar", "cat", "i4")
+    assert (done.returncode, done.stderr) == (0, b"")
+    before = (desk / "some.tar").read_bytes()
+    done = lazypix(desk, "export", "some.tar")
+    assert done.returncode == 1
+    assert b"some.tar exists" in done.stderr
+    assert (desk / "some.tar").read_bytes() == before
+    assert shell(desk, "printf 'cat\\ni4\\n' | lazypix export other.tar -").returncode == 0
+    assert len((desk / "other.tar").read_bytes()) == len(before)
+    assert json.loads(lazypix(desk, "import", "other.tar", "--data", "new", "--json").stdout)["copied"] == 2
+    done = lazypix(desk, "export", "none.tar", "nobody", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["failures"] == [{"ident": "nobody", "reason": "There is no image nobody"}]
+    assert sorted(path.name for path in desk.glob("*.tar*")) == ["none.tar", "other.tar", "some.tar"]
+
+
+def test_import_of_what_is_no_archive(desk: Path) -> None:
+    (desk / "bad.tar").write_bytes(b"x" * 2000)
+    for name, words in (("bad.tar", "Not a tar archive"), ("nothing.tar", "No such file")):
+        done = lazypix(desk, "import", name, "--data", "new")
+        assert done.returncode == 1
+        assert words in " ".join(done.stderr.decode().split())

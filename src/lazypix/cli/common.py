@@ -33,9 +33,9 @@ def group(help: str | None = None) -> typer.Typer:
 
 
 @contextmanager
-def opened_library(data: Path | None, engine: Engine | None = None) -> Iterator[Library]:
+def opened_library(data: Path | None, engine: Engine | None = None, *, tidies: bool = True) -> Iterator[Library]:
     """Open the library of the settings, or of the folder `data`; end the command when something fails."""
-    with errors_told(), open_library(load({"data": data}), engine) as library:
+    with errors_told(), open_library(load({"data": data}), engine, tidies=tidies) as library:
         yield library
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lazypix.cli.common import FAILED, USAGE, JsonOption, err, errors_told, fail, group, print_json
+from lazypix.cli.common import FAILED, USAGE, DataOption, JsonOption, err, errors_told, fail, group, opened_library
 from lazypix.engine.idle import IdleEngine
 from lazypix.library import Library
 from lazypix.settings import Settings, load_library, open_library
+from lazypix.upkeep.archive import export_library, import_library
 from lazypix.upkeep.copying import copy_library
 from lazypix.upkeep.report import Report
 
 commands = group()
 
+FileArgument = Annotated[Path, typer.Argument(help="The archive; `-`: standard output or input.")]
 VariantsOption = Annotated[bool, typer.Option("--variants/--no-variants", help="The stored variants too.")]
 
 
@@ -39,6 +44,73 @@ def copy(
         with _opened(origin) as one, _opened(copied) as other, _shown("copying") as progress:
             report = copy_library(one, other, progress=progress, threads=threads, variants=variants)
     _tell(report, "copied", as_json=as_json)
+
+
+@commands.command(
+    "export", epilog="Example: `lazypix export backup.tar`, `lazypix export - | ssh host lazypix import -`"
+)
+def export_images(
+    file: FileArgument,
+    idents: Annotated[list[str] | None, typer.Argument(help="Only these images; `-`: from standard input.")] = None,
+    data: DataOption = None,
+    variants: Annotated[bool, typer.Option("--variants/--no-variants", help="The stored variants too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all images, or those that are named, to a tar archive."""
+    wanted = [line for line in map(str.strip, sys.stdin) if line] if idents == ["-"] else idents
+    with (
+        opened_library(data, IdleEngine(), tidies=False) as library,
+        _written(file) as opened,
+        _shown("exporting") as progress,
+    ):
+        report = export_library(library, opened, idents=wanted, variants=variants, progress=progress)
+    _tell(report, "exported", as_json=as_json, to_stderr=str(file) == "-")
+
+
+@commands.command("import", epilog="Example: `lazypix import backup.tar`")
+def import_images(
+    file: FileArgument,
+    data: DataOption = None,
+    trust: Annotated[bool, typer.Option("--trust", help="It is our own: decode nothing, take variants too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in the images of an archive that are not there yet."""
+    engine = IdleEngine() if trust else None
+    with (
+        opened_library(data, engine, tidies=False) as library,
+        _read(file) as opened,
+        _shown("importing") as progress,
+    ):
+        report = import_library(library, opened, trust=trust, progress=progress)
+    _tell(report, "imported", as_json=as_json)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to be written, which gets its name when it is complete; or standard output."""
+    if str(path) == "-":
+        yield sys.stdout.buffer
+        return
+    if path.exists():
+        fail(FAILED, f"{path} exists; it is not replaced")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    with path.open("rb") as file:
+        yield file
 
 
 def _settings(path: Path, *, must_exist: bool = False) -> Settings:
@@ -79,15 +151,16 @@ def _shown(name: str) -> Iterator[_Bar]:
         yield _Bar(progress, name)
 
 
-def _tell(report: Report, verb: str, *, as_json: bool) -> None:
+def _tell(report: Report, verb: str, *, as_json: bool, to_stderr: bool = False) -> None:
     """Print what came of it; with failures, end with their exit code."""
     if as_json:
-        print_json(report.facts())
+        text = json.dumps(report.facts(), indent=2)
     else:
-        print(
+        text = (
             f"{verb} {report.copied} images and {report.variants} variants ({report.bytes} bytes); "
             f"{report.skipped} were there already, {report.deleted} are deleted, {report.failed} failed"
         )
+    print(text, file=sys.stderr if to_stderr else sys.stdout)
     for ident, reason in report.failures:
         err.print(f"[red]{escape(ident)}[/]: {escape(reason)}", highlight=False, soft_wrap=True)
     if report.failed:

@@ -13,10 +13,9 @@ from pathlib import Path
 from lazypix.catalog import DELETED, LASTING, Image, State
 from lazypix.errors import BlobMissing, LazypixError, OriginalDamaged, StoreFull
 from lazypix.library import Library
-from lazypix.stores import BlobStore
 from lazypix.upkeep.crew import Crew
 from lazypix.upkeep.intake import Entry, Intake, Outcome
-from lazypix.upkeep.reading import read_original, read_variant
+from lazypix.upkeep.reading import read_original, read_variant, stored_variants
 from lazypix.upkeep.report import Progress, Report, Tally
 
 log = logging.getLogger("lazypix")
@@ -101,7 +100,7 @@ class _Copying:
         recorded = self._source.catalog.variants.of(image.ident)
         if not recorded:
             return
-        there = self._stored_variants(image.ident)
+        there = stored_variants(self._target, image.ident)
         for variant in recorded:
             if variant.name in there:
                 continue
@@ -114,24 +113,6 @@ class _Copying:
                 log.warning("a variant of %s was not copied: %s", image.ident, error)
             else:
                 self._tally.add(variants=1, bytes=variant.size)
-
-    def _stored_variants(self, ident: str) -> set[str]:
-        """Return the names of those variants in the target that have both row and blob."""
-        recorded = {variant.name for variant in self._target.catalog.variants.of(ident)}
-        if not recorded:
-            return recorded
-        store, folder = self._target.store, self._target.keys.folder(ident)
-        if store.capabilities.lists_prefixes:
-            return recorded & {blob.key.removeprefix(folder) for blob in store.list(folder)}
-        return {name for name in recorded if _has(store, folder + name)}
-
-
-def _has(store: BlobStore, key: str) -> bool:
-    try:
-        store.head(key)
-    except BlobMissing:
-        return False
-    return True
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

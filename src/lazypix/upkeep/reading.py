@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lazypix.catalog import Image, StoredVariant
-from lazypix.errors import OriginalDamaged, TooLarge
+from lazypix.errors import BlobMissing, OriginalDamaged, TooLarge
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.library import Library
+from lazypix.stores import BlobStore
 
 
 @contextmanager
@@ -48,3 +49,22 @@ def _read(library: Library, key: str, size: int, sha256: str | None, into: Incom
         if file.size != size or sha256 not in (None, file.sha256):
             raise OriginalDamaged(f"{key} does not have the bytes that were stored")
         yield file
+
+
+def stored_variants(library: Library, ident: str) -> set[str]:
+    """Return the names of those variants of an image that have both row and blob."""
+    recorded = {variant.name for variant in library.catalog.variants.of(ident)}
+    if not recorded:
+        return recorded
+    store, folder = library.store, library.keys.folder(ident)
+    if store.capabilities.lists_prefixes:
+        return recorded & {blob.key.removeprefix(folder) for blob in store.list(folder)}
+    return {name for name in recorded if _has(store, folder + name)}
+
+
+def _has(store: BlobStore, key: str) -> bool:
+    try:
+        store.head(key)
+    except BlobMissing:
+        return False
+    return True
