@@ -57,7 +57,7 @@ def print_json(value: Any) -> None:
 
 def text_of(error: Exception) -> str:
     """Return what an error says."""
-    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def fail(code: int, message: str) -> NoReturn:
