@@ -165,6 +165,14 @@ def test_nothing_is_swept_while_another_process_is_at_work(tmp_path: Path) -> No
         assert all_blobs(first) == []
 
 
+def test_a_library_can_be_opened_without_being_tidied(tmp_path: Path) -> None:
+    with Library.open(tmp_path, engine=ThreadEngine(1), undelete_s=3600) as library:
+        library.add(JPG, ident="cat")
+        library.delete("cat")
+    with Library.open(tmp_path, engine=ThreadEngine(1), tidies=False) as library:
+        assert library.undelete("cat").ident == "cat"
+
+
 def test_sweep_counts_what_it_removes(library: Library) -> None:
     incoming = library.incoming.new()
     incoming.write(b"half")

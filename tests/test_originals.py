@@ -84,7 +84,9 @@ def test_metadata_are_told_as_they_will_be_read_again(library: Library) -> None:
     assert image.metadata == library.get(image.ident).metadata == {"one": [2, 3], "who": "me"}
 
 
-@pytest.mark.parametrize("metadata", [{"when": datetime.now(UTC)}, {"ratio": math.nan}, {(1, 2): 3}, ["me"], "me"])
+@pytest.mark.parametrize(
+    "metadata", [{"when": datetime.now(UTC)}, {"ratio": math.nan}, {(1, 2): 3}, ["me"], "me", {"a": "\ud800"}]
+)
 def test_metadata_that_are_no_json_object_are_refused(library: Library, metadata: Any) -> None:
     with pytest.raises(BadUpload, match="accepted: a JSON object"):
         library.add(PNG, metadata=metadata)

@@ -6,7 +6,8 @@
     ├── BadRequest                   400  bad_request
     │   ├── BadTransform             400  bad_transform
     │   ├── BadIdent                 400  bad_ident
-    │   └── BadUpload                400  bad_upload
+    │   ├── BadUpload                400  bad_upload
+    │   └── BadArchive               400  bad_archive
     ├── Unauthorized                 401  unauthorized
     ├── Forbidden                    403  forbidden
     ├── NotFound                     404  not_found
@@ -72,6 +73,12 @@ class BadUpload(BadRequest):
     """An upload has no image, an empty one, or a malformed body."""
 
     code = "bad_upload"
+
+
+class BadArchive(BadRequest):
+    """The archive is malformed, ends early, or holds what an archive of images does not hold."""
+
+    code = "bad_archive"
 
 
 class Unauthorized(LazypixError):

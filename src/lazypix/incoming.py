@@ -102,10 +102,11 @@ class IncomingFolder:
         self._max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
-    def new(self) -> Incoming:
-        """Begin a new incoming file."""
+    def new(self, *, max_bytes: int | None = None) -> Incoming:
+        """Begin a new incoming file; without `max_bytes` the folder's limit holds."""
+        limit = self._max_bytes if max_bytes is None else max_bytes
         try:
-            return Incoming(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}", self._max_bytes)
+            return Incoming(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}", limit)
         except OSError as error:
             raise StoreFailed(f"Cannot receive anything ({error.strerror})") from error
 

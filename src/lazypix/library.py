@@ -56,6 +56,7 @@ class Library:
         max_variant_bytes: int = 0,
         sidecars: bool = False,
         shared: SharedAnswers | None = None,
+        tidies: bool = True,
     ) -> None:
         """Put a library together.
 
@@ -65,7 +66,10 @@ class Library:
         seconds a deleted image can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept,
         0: as many as come. With `sidecars`, filename and metadata are stored beside each original too, so that the
         catalog can be rebuilt from the store alone. `shared` are answers in a cache of several machines.
+        It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
+        which the time is over.
         """
+        self._folder = folder
         self.catalog = catalog
         self.store = store
         self.replica = replica
@@ -91,7 +95,7 @@ class Library:
             locks=self.locks, queue=queue, patience_s=patience_s,
         )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
-        self._in_use.join(when_alone=self._sweep_all)
+        self._in_use.join(when_alone=self._sweep_all if tidies else lambda: None)
 
     @classmethod
     def open(
@@ -319,8 +323,16 @@ class Library:
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 
     def _sweep_all(self) -> None:
+        """Remove all leftovers: nobody else uses the folder.
+
+        Other machines may use catalog and store all the same, unless the catalog is in the folder: what looks left
+        over there may be under way somewhere, and goes by its age.
+        """
         try:
-            removed = self.sweep(older_than_s=0)
+            if self.catalog.is_alone_in(self._folder):
+                removed = self.sweep(older_than_s=0)
+            else:
+                removed = self.incoming.sweep() + self.sweep()
         except StoreFailed as error:  # it may be back soon; what is left over then goes by its age
             log.warning("leftovers could not be looked for: %s", error)
             return

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image, State
@@ -80,7 +80,7 @@ class Originals:
         """Verify an original that has been received, and store it. Errors: as `Library.add`."""
         chosen = ident is not None
         ident = check_ident(ident) if ident is not None else new_ident()
-        metadata = _as_json({} if metadata is None else metadata)
+        metadata = as_json({} if metadata is None else metadata)
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
@@ -106,8 +106,7 @@ class Originals:
             if chosen:
                 self._check_nothing_is_there(image)
             self._store.create(self.key(image), path)
-            if self._sidecars:
-                self._store.put(self._keys.sidecar(image.ident), json.dumps(image.facts()).encode())
+            self.put_sidecar(image)
         except BlobExists:
             if self._catalog.withdraw(image.ident):  # the blobs are not ours to remove
                 self._catalog.abandon(image.ident)
@@ -121,6 +120,11 @@ class Originals:
             with suppress(LazypixError):  # the catalog is in trouble; the sweeper will try again
                 self._retract(image.ident)
             raise
+
+    def put_sidecar(self, image: Image) -> None:
+        """Store what only the catalog knows of an image beside its original, if that is wanted."""
+        if self._sidecars:
+            self._store.put(self._keys.sidecar(image.ident), json.dumps(image.facts()).encode())
 
     def get(self, ident: str) -> Image:
         """Return what is known of an image.
@@ -197,7 +201,7 @@ class Originals:
                 copy.write(piece)
             copy.finish()
             if copy.sha256 != image.sha256:
-                self._found_damaged(image)
+                self.found_damaged(image)
             yield copy.path
 
     @contextmanager
@@ -277,7 +281,12 @@ class Originals:
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
 
-    def _found_damaged(self, image: Image) -> None:
+    def found_damaged(self, image: Image) -> NoReturn:
+        """Have it known that the stored original is not what was uploaded.
+
+        Raises:
+            OriginalDamaged: always.
+        """
         log.error("the stored original of %s is damaged: its bytes are not those that were uploaded", image.ident)
         self._catalog.mark(image.ident, damaged=True)
         self.forget(image.ident)
@@ -315,10 +324,14 @@ class Originals:
         return self._keys.original(image.ident, by_name(image.format).extension)
 
 
-def _as_json(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the metadata as they will be read again (keys are texts, tuples are lists)."""
+def as_json(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metadata as they will be read again (keys are texts, tuples are lists).
+
+    Raises:
+        BadUpload: they cannot be kept as JSON.
+    """
     try:
-        read = json.loads(json.dumps(metadata, allow_nan=False))
+        read = json.loads(json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode())  # no lone surrogates
     except (TypeError, ValueError, RecursionError) as error:
         raise BadUpload(f"The metadata cannot be kept as JSON ({error}); accepted: a JSON object") from None
     if not isinstance(read, dict):

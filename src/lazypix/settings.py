@@ -241,13 +241,26 @@ def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, s
     return settings
 
 
+def load_library(path: Path) -> Settings:
+    """Read the settings of the library at `path`: its folder, with defaults for all else, or its TOML file.
+
+    The environment has no say, since it may be about another library; nor is an address listened on.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    if path.is_file():
+        return load({"host": Settings.model_fields["host"].default}, {FILE_VARIABLE: str(path)})
+    return Settings.model_validate({"data": path})
+
+
 def shown(settings: Settings) -> dict[str, Any]:
     """Return the settings in force as plain values, secrets masked."""
     return settings.model_dump(mode="json")
 
 
-def open_library(settings: Settings, engine: Engine | None = None) -> Library:
-    """Make the library that the settings describe; without `engine` it renders in threads."""
+def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bool = True) -> Library:
+    """Make the library that the settings describe; without `engine` it renders in threads. `tidies`: as `Library`."""
     return Library.open(
         settings.data,
         catalog=Catalog.open(settings.catalog.get_secret_value()) if settings.catalog else None,
@@ -259,6 +272,7 @@ def open_library(settings: Settings, engine: Engine | None = None) -> Library:
         base_url=settings.base_url,
         queue=settings.queue,
         patience_s=settings.request_deadline_s,
+        tidies=tidies,
         facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
         sidecars=settings.sidecars,
         shared=_shared(settings),

@@ -93,14 +93,24 @@ class Shelf:
             sha256=hashlib.sha256(body).hexdigest(),
         )  # fmt: skip
         try:
-            if not self._recorder.record(image.ident, variant).result():
-                return  # the image was deleted meanwhile
-            self._store.put(key, body, durable=False)
-            self._remove_if_deleted(image.ident, key)
-            if self._max_variants:
-                self._evict_crowded(image.ident)
+            self.place(image.ident, variant, body)
         except (StoreFailed, StoreFull, TooLarge, Busy) as error:
             log.warning("variant %s was made but not stored: %s", key, error)
+
+    def place(self, ident: str, variant: StoredVariant, source: bytes | Path) -> bool:
+        """Store a finished variant, its row first; return False when its image is not there (any more).
+
+        Raises:
+            StoreFailed, StoreFull, Busy: it could not be stored, or not now.
+        """
+        if not self._recorder.record(ident, variant).result():
+            return False
+        key = self._keys.folder(ident) + variant.name
+        self._store.put(key, source, durable=False)
+        self._remove_if_deleted(ident, key)
+        if self._max_variants:
+            self._evict_crowded(ident)
+        return True
 
     def remove(self, rows: Iterable[tuple[str, StoredVariant]]) -> tuple[int, int]:
         """Remove stored variants: the blobs first, then the rows; return how many, and their bytes."""

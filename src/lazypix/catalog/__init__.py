@@ -21,6 +21,7 @@ from lazypix.plan import Probe
 __all__ = ["DELETED", "LASTING", "Catalog", "Image", "Search", "State", "StoredVariant"]
 
 _PAGE = 1000
+_COPIED_TRASH_S = 86_400.0
 
 
 class Catalog:
@@ -51,6 +52,10 @@ class Catalog:
     def __repr__(self) -> str:
         return f"Catalog({self._database!r})"
 
+    def is_alone_in(self, folder: Path) -> bool:
+        """Tell whether the database is a file of this folder, so that who uses the one uses the other."""
+        return self._database.file is not None and self._database.file.parent.resolve() == folder.resolve()
+
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
@@ -77,14 +82,18 @@ class Catalog:
                 raise StoreFailed("The catalog refused the image") from conflict
             raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
 
-    def publish(self, ident: str, *, state: Literal["ready", "trashed"] = "ready") -> None:
+    def publish(
+        self, ident: str, *, state: Literal["ready", "trashed"] = "ready", trash_s: float = _COPIED_TRASH_S
+    ) -> None:
         """Turn a claimed image `ready`: from now on it exists. Or `trashed`, for one that comes from elsewhere so.
+
+        A trashed one can then be had back for `trash_s` seconds.
 
         Raises:
             UnknownImage: there is no such claim (any more).
         """
         with self._database.writing() as connection:
-            if not _move(connection, ident, "pending", state):
+            if not _move(connection, ident, "pending", state, in_s=trash_s if state == "trashed" else 0):
                 raise UnknownImage(f"There is no claim on {ident}")
             row = connection.execute(select(images.c.created_us, images.c["metadata"]).where(_is(ident))).one()
             found = {term: {"term": term, "created_us": row[0], "ident": ident} for term in terms_of(row[1])}

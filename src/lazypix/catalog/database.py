@@ -84,6 +84,11 @@ class Database:
         """Whether it is one file on this machine."""
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database; None for one that is elsewhere."""
+        return Path(self._url.database) if self.is_sqlite and self._url.database else None
+
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"
 

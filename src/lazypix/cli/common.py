@@ -33,7 +33,9 @@ def group(help: str | None = None) -> typer.Typer:
 
 
 @contextmanager
-def opened_library(data: Path | None, engine: Engine | None = None, *, new: bool = False) -> Iterator[Library]:
+def opened_library(
+    data: Path | None, engine: Engine | None = None, *, new: bool = False, tidies: bool = True
+) -> Iterator[Library]:
     """Open the library of the settings, or of the folder `data`; end the command when something fails.
 
     One that is not there is made with `new` only: a mistyped folder shall not look like an empty library.
@@ -42,7 +44,7 @@ def opened_library(data: Path | None, engine: Engine | None = None, *, new: bool
         settings = load({"data": data})
         if not new and settings.catalog is None and not (settings.data / "catalog.sqlite").exists():
             fail(FAILED, f"There is no library in {settings.data}; `lazypix add` or `lazypix serve` makes one")
-        with open_library(settings, engine) as library:
+        with open_library(settings, engine, tidies=tidies) as library:
             yield library
 
 
@@ -64,7 +66,7 @@ def print_json(value: Any) -> None:
 
 def text_of(error: Exception) -> str:
     """Return what an error says."""
-    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def fail(code: int, message: str) -> NoReturn:
