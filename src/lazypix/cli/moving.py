@@ -77,7 +77,7 @@ def import_images(
     """Take in the images of an archive that are not there yet."""
     engine = IdleEngine() if trust else None
     with (
-        opened_library(data, engine, tidies=False) as library,
+        opened_library(data, engine, new=True, tidies=False) as library,
         _read(file) as opened,
         _shown("importing") as progress,
     ):
