@@ -353,10 +353,10 @@ def test_a_writer_waits_for_another(tmp_path: Path) -> None:
 def test_writers_of_one_process_wait_in_a_row(tmp_path: Path) -> None:
     """Not for SQLite's lock, which is given to whoever asks at the right moment: here nobody may ask twice."""
     catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
-    engine = catalog._database._engine
-    event.listen(engine, "begin", lambda c: c.exec_driver_sql("PRAGMA busy_timeout = 0"), insert=True)
+    database = catalog._database
+    event.listen(database._engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout = 0"))
     with ThreadPoolExecutor(1) as pool:
-        with catalog._database.writing():
+        with database.writing():
             claiming = pool.submit(catalog.claim, _image())
             assert not wait([claiming], timeout=0.5).done
         claiming.result(20)
