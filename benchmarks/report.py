@@ -14,8 +14,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-
 
 @dataclass(slots=True, kw_only=True)
 class Table:
@@ -63,19 +61,20 @@ def machine_line(peers: dict[str, str], command: str) -> str:
     return " · ".join(parts)
 
 
-def write(file: Path, tables: Sequence[Table], machine: str) -> None:
-    """Put the tables between the markers of the file; without markers (or file) they are appended.
+def write(file: Path, tables: Sequence[Table], machine: str, *, name: str = "bench") -> None:
+    """Put the tables between the markers of this name in the file; without markers (or file) they are appended.
 
     Raises:
         ValueError: there is one marker without the other.
     """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     old = file.read_text(encoding="utf-8") if file.exists() else ""
-    if (BEGIN in old) != (END in old):
-        raise ValueError(f"{file} has only one of the markers {BEGIN} and {END}")
-    body = "\n".join([BEGIN, machine, "", *(table.markdown() for table in tables), END])
-    if BEGIN in old:
-        before, _, rest = old.partition(BEGIN)
-        new = before + body + rest.partition(END)[2]
+    if (begin in old) != (end in old):
+        raise ValueError(f"{file} has only one of the markers {begin} and {end}")
+    body = "\n".join([begin, machine, "", *(table.markdown() for table in tables), end])
+    if begin in old:
+        before, _, rest = old.partition(begin)
+        new = before + body + rest.partition(end)[2]
     else:
         new = f"{old.rstrip()}\n\n{body}\n".lstrip()
     file.write_text(new, encoding="utf-8")

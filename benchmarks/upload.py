@@ -65,12 +65,13 @@ def _copy(picture: bytes, folder: Path, count: int, threads: int) -> float:
     """Write the picture durably, `count` times; return copies a second."""
 
     def one(number: int) -> None:
-        _write_durably(folder / f"{number}.jpg", picture)
+        write_durably(folder / f"{number}.jpg", picture)
 
     return _rate(lambda: _all(one, count, threads), count)
 
 
-def _write_durably(target: Path, data: bytes) -> None:
+def write_durably(target: Path, data: bytes) -> None:
+    """Write a file, and flush it and its folder: the least that an acknowledged upload must do."""
     temporary = target.with_suffix(".part")
     with temporary.open("wb") as file:
         file.write(data)

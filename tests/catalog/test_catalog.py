@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -388,6 +388,19 @@ def test_a_writer_waits_for_another(tmp_path: Path) -> None:
     finally:
         for catalog in catalogs:
             catalog.close()
+
+
+def test_writers_of_one_process_wait_in_a_row(tmp_path: Path) -> None:
+    """Not for SQLite's lock, which is given to whoever asks at the right moment: here nobody may ask twice."""
+    catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
+    database = catalog._database
+    event.listen(database._engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout = 0"))
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing():
+            claiming = pool.submit(catalog.claim, _image())
+            assert not wait([claiming], timeout=0.5).done
+        claiming.result(20)
+    catalog.close()
 
 
 def _claim_many(catalog: Catalog, number: int) -> None:

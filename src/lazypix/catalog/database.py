@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ class Database:
         self._url = url
         self._engine = _make_engine(url)
         self._writer = self._engine.execution_options(writes=True)
+        # SQLite has one writer at a time, and the others try again now and then: of many threads some went hungry for
+        # seconds. Here they wait in a row; for other processes SQLite's own way is left.
+        self._turn = threading.Lock() if self.is_sqlite else nullcontext()
         try:
             with _translated():
                 upgrade(self._engine, self._writer)
@@ -114,7 +118,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction, which is committed at the end of the block."""
-        with _translated(), self._writer.begin() as connection:
+        with self._turn, _translated(), self._writer.begin() as connection:
             yield connection
 
     def upsert(
