@@ -34,6 +34,8 @@ from lazypix.stores.addresses import open_store
 ROOT = Path(__file__).parent.parent
 START_S = 60.0
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
+READER_KEY = "test-reader"
+"""The access key of one who may only read; its secret key is the same."""
 AZURE_ACCOUNT = "devstoreaccount1"
 # Azurite's published account key, the same everywhere. Source: Azurite README, "Default Storage Account".
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -145,12 +147,14 @@ def seaweedfs(folder: Path) -> Iterator[Program]:
     weed = find("weed")
     ports = free_ports(8)
     config = folder / "s3.json"
-    identity = {
-        "name": "t",
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config.write_text(json.dumps({"identities": [identity]}))
+    identities = [
+        {"name": name, "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}], "actions": actions}
+        for name, key, actions in (
+            ("all", ACCESS_KEY, ["Admin", "Read", "Write", "List", "Tagging"]),
+            ("reader", READER_KEY, ["Read", "List"]),
+        )
+    ]
+    config.write_text(json.dumps({"identities": identities}))
     names = (
         "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
         "s3.port.grpc", "s3.port",
@@ -269,10 +273,12 @@ def _postgres_user() -> int | None:
     return pwd.getpwnam("postgres").pw_uid
 
 
-def s3_store(program: Program, prefix: str = "", **options: str) -> BlobStore:
-    """Open a running S3 server as a store."""
-    query = {"endpoint": f"http://{program.address}", "region": "us-east-1", **options}
-    secrets = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+def s3_store(
+    program: Program, prefix: str = "", *, port: int | None = None, access_key: str = ACCESS_KEY, **options: str
+) -> BlobStore:
+    """Open a running S3 server as a store; `port` is that of a proxy before it."""
+    query = {"endpoint": f"http://127.0.0.1:{port or program.port}", "region": "us-east-1", **options}
+    secrets = {"access_key": access_key, "secret_key": SECRET_KEY}
     return open_store(f"s3://bucket/{prefix}?{urlencode(query)}", secrets=secrets)
 
 

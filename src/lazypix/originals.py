@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,7 @@ log = logging.getLogger("lazypix")
 T = TypeVar("T")
 
 _KNOWN_IMAGES = 20_000
+_READS = 2  # before an original that came over a network is said to be damaged
 
 
 class Originals:
@@ -101,7 +103,7 @@ class Originals:
 
     def _store_durably(self, image: Image, path: Path, *, chosen: bool) -> None:
         """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim."""
-        self._catalog.claim(image)
+        self._claim(image)
         try:
             if chosen:
                 self._check_nothing_is_there(image)
@@ -120,6 +122,16 @@ class Originals:
             with suppress(LazypixError):  # the catalog is in trouble; the sweeper will try again
                 self._retract(image.ident)
             raise
+
+    def _claim(self, image: Image) -> None:
+        try:
+            self._catalog.claim(image)
+        except IdentTaken:
+            # By an upload that failed, and could not be undone at that moment?
+            if self._catalog.states([image.ident]).get(image.ident) != "withdrawn":
+                raise
+            self._retract(image.ident)
+            self._catalog.claim(image)
 
     def put_sidecar(self, image: Image) -> None:
         """Store what only the catalog knows of an image beside its original, if that is wanted."""
@@ -155,13 +167,28 @@ class Originals:
         """
         self.check_intact(image)
         with self.looking_again(image):
-            return self._store.get(self.key(image))
+            for reads_left in reversed(range(_READS)):
+                body = self._store.get(self.key(image))
+                if self.path(image) is not None or hashlib.sha256(body).hexdigest() == image.sha256:
+                    break
+                if not reads_left:
+                    self.found_damaged(image)
+        return body
 
     def pieces(self, image: Image, start: int, length: int) -> Iterator[bytes]:
-        """Yield a part of the original; errors as `read`, with the first piece."""
+        """Yield a part of the original; errors as `read`, with the first piece.
+
+        All of it is verified on the way: the last piece of a damaged one does not come.
+        """
         self.check_intact(image)
+        digest, left = hashlib.sha256(), length
         with self.looking_again(image):
-            yield from self._store.read(self.key(image), start, length)
+            for piece in self._store.read(self.key(image), start, length):
+                digest.update(piece)
+                left -= len(piece)
+                if left <= 0 and length == image.size and digest.hexdigest() != image.sha256:
+                    self.found_damaged(image)
+                yield piece
 
     def check_intact(self, image: Image) -> None:
         """Refuse an original whose stored bytes are known to be wrong.
@@ -196,13 +223,16 @@ class Originals:
                 raise BlobMissing(f"The original of {image.ident} is not in the store")
             yield path
             return
-        with self._incoming.new() as copy:
-            for piece in self._store.read(self.key(image)):
-                copy.write(piece)
-            copy.finish()
-            if copy.sha256 != image.sha256:
+        for reads_left in reversed(range(_READS)):
+            with self._incoming.new() as copy:
+                for piece in self._store.read(self.key(image)):
+                    copy.write(piece)
+                copy.finish()
+                if copy.sha256 == image.sha256:
+                    yield copy.path
+                    return
+            if not reads_left:
                 self.found_damaged(image)
-            yield copy.path
 
     @contextmanager
     def looking_again(self, image: Image) -> Iterator[None]:

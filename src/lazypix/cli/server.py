@@ -50,7 +50,7 @@ def config(
     out.print(table)
 
 
-@commands.command(epilog="Example: `lazypix nginx --server-name img.example | sudo tee /etc/nginx/conf.d/lazypix.conf`")
+@commands.command(epilog="Example: `lazypix nginx --server-name img.example | sudo tee /etc/nginx/conf.d/l.conf`")
 def nginx(
     data: DataOption = None,
     server_name: Annotated[str, typer.Option(help="Name that nginx serves; `_`: any.")] = "_",

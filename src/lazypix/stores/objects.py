@@ -39,6 +39,8 @@ TRIES = 4
 CACHE_CONTROL = "public, max-age=86400"
 _FIRST_WAIT_S = 0.1
 _BULK = 500
+_READS = 2  # before bytes that differ from their checksum are said to be wrong
+_PROBE_AGAIN_S = 30.0
 _FULL = ("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "AccountQuotaExceeded", "507 ")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
@@ -78,6 +80,7 @@ class ObjectStore:
         self._cache_control = cache_control
         self._probing = threading.Lock()
         self._found: _Abilities | None = None
+        self._probe_from = 0.0
 
     def __repr__(self) -> str:
         return f"ObjectStore({self._name!r})"
@@ -122,17 +125,20 @@ class ObjectStore:
     def get(self, key: str) -> bytes:
         import obstore
 
-        with _translated("read", check_key(key)):
-            result = obstore.get(self._client, key)
-            body = result.bytes().to_bytes()
-        if len(body) != result.meta["size"]:
-            raise StoreFailed(f"The store gave {len(body)} of the {result.meta['size']} bytes of {key}")
-        return body
+        for reads_left in reversed(range(_READS)):
+            with _translated("read", check_key(key)):
+                result = obstore.get(self._client, key)
+                body = result.bytes().to_bytes()
+            if len(body) == result.meta["size"] and self._is_as_stored(body, result.meta["e_tag"]):
+                return body
+            if not reads_left:
+                break
+        raise StoreFailed(f"The store gave other bytes of {key} than it has")
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         size = self.head(key).size
         stop = size if length is None else min(size, start + length)
-        if self._abilities().reads_ranges:
+        if self._may_read_ranges():
             yield from self._in_ranges(key, start, stop)
         else:
             yield from self._in_stream(key, start, stop)
@@ -247,6 +253,13 @@ class ObjectStore:
         if (tag or "").strip('"') != hashlib.md5(body, usedforsecurity=False).hexdigest():
             raise StoreFailed(f"The store has other bytes under {key} than were sent")
 
+    def _is_as_stored(self, body: bytes, tag: str | None) -> bool:
+        """Compare bytes that came with the service's own checksum, where it has one of the whole."""
+        plain = (tag or "").strip('"')
+        if self._found is None or not self._found.tags_are_md5 or not re.fullmatch("[0-9a-f]{32}", plain):
+            return True
+        return plain == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
     # --- reading in pieces -------------------------------------------------------------------------------------
 
     def _in_ranges(self, key: str, start: int, stop: int) -> Iterator[bytes]:
@@ -286,6 +299,16 @@ class ObjectStore:
                     self._found = self._probe()
                     log.info("%s: %s", self._name, _told(self._found))
         return self._found
+
+    def _may_read_ranges(self) -> bool:
+        """Tell whether ranges are worth a try; who may not write cannot find out, and still read."""
+        if self._found is None and time.monotonic() < self._probe_from:
+            return True
+        try:
+            return self._abilities().reads_ranges
+        except (StoreFailed, StoreFull):
+            self._probe_from = time.monotonic() + _PROBE_AGAIN_S
+            return True
 
     def _probe(self) -> _Abilities:
         """Try out on an object of our own what a service may promise and not keep.
