@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from skimage import data
 from skimage.io import imsave
 
 import lazypix
+from lazypix.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -38,6 +40,20 @@ def test_python_examples_run_as_written(where: str, code: str, tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, f"{where}: {done.stderr}"
     assert done.stdout.strip(), f"{where} prints what it did"
+
+
+def toml_examples() -> list[tuple[str, str]]:
+    pages = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+    return [
+        (f"{name}: {code.splitlines()[0]}", code)
+        for name, text in pages.items()
+        for code in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize(("where", "code"), toml_examples(), ids=[where for where, _ in toml_examples()])
+def test_settings_in_examples_are_accepted(where: str, code: str) -> None:
+    Settings.model_validate(tomllib.loads(code))
 
 
 def test_the_readme_example_is_ten_lines_and_writes_a_picture(tmp_path: Path) -> None:
