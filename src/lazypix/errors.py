@@ -123,7 +123,7 @@ class TooSlow(LazypixError):
 
 
 class IdentTaken(LazypixError):
-    """The ident belongs, or once belonged, to other bytes."""
+    """The ident was given already, perhaps to an image that is deleted now; it is never given again."""
 
     status = 409
     code = "ident_taken"

@@ -9,6 +9,7 @@ from lazypix.errors import UnsupportedImage
 from lazypix.formats import by_extension, by_name
 
 _LONGEST = 255
+_SHOWN = ("image/", "video/", "audio/", "text/html", "application/xhtml", "application/pdf", "text/javascript")
 
 
 def base_name(filename: str | None) -> str | None:
@@ -29,6 +30,8 @@ def check_extension(filename: str | None, format_name: str) -> None:
     found = by_name(format_name)
     extension = PurePath(filename or "").suffix[1:].lower()
     claimed = mimetypes.types_map.get(f".{extension}")
+    if claimed is not None and not claimed.startswith(_SHOWN):
+        claimed = None  # a program, an archive, just bytes: nobody shows it as what it is not
     if claimed is None and (known := by_extension(extension)) is not None:
         claimed = known.mime
     if claimed is None or extension in found.extensions or claimed == found.mime:

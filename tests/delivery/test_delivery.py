@@ -16,6 +16,7 @@ from lazypix import Library, Limits, Transform
 from lazypix.catalog import Image
 from lazypix.delivery import Delivery, choose_format, filename
 from lazypix.engine.threads import ThreadEngine
+from lazypix.errors import UnknownImage
 from lazypix.http import Answer, FileBody, Request
 from lazypix.plan import Probe
 from lazypix.stores.local import LocalStore
@@ -261,3 +262,72 @@ def test_negotiation_keeps_animations_and_transparency(library: Library) -> None
 )
 def test_the_name_for_saving_is_the_uploaded_one_made_harmless(name: str | None, stem: str, expected: str) -> None:
     assert filename(image(name=name), stem, "jpg") == expected
+
+
+def test_a_format_that_cannot_hold_the_result_is_passed_over(library: Library) -> None:
+    long = Picture.new("RGB", (40, 17_000), (10, 200, 30))
+    library.add(encoded(long), ident="long")
+    delivery = Delivery(library)
+    assert header(delivery.answer(get("/image/long.auto", accept=CHROME)), "content-type") == "image/jpeg"
+    assert header(delivery.answer(get("/image/x8000/long.auto", accept=CHROME)), "content-type") == "image/avif"
+
+
+def test_what_was_looked_up_before_a_deletion_is_not_remembered_after_it(library: Library) -> None:
+    """The read was under way when the image was deleted, and ended afterwards."""
+    library.add(jpg(quadrants()), ident="pic")
+    library.variant("pic", "60x", format="jpg")
+    delivery, request = Delivery(library), get("/image/60x/pic.jpg")
+    find = library.shelf.find
+
+    def late(ident: str, transform: Transform) -> bytes | None:
+        body = find(ident, transform)
+        library.delete("pic")
+        return body
+
+    library.shelf.find = late  # type: ignore[method-assign]
+    assert delivery.answer(request).status == 200
+    library.shelf.find = find  # type: ignore[method-assign]
+    assert delivery.cached(request) is None
+    assert delivery.answer(request).status == 404
+    library.add(jpg(quadrants()), ident="other")
+    get_row = library.catalog.get
+
+    def late_row(ident: str) -> Image:
+        row = get_row(ident)
+        if ident == "other":
+            library.catalog.get = get_row  # type: ignore[method-assign]
+            library.delete("other")
+        return row
+
+    library.catalog.get = late_row  # type: ignore[method-assign]
+    library.get("other")
+    with pytest.raises(UnknownImage):
+        library.get("other")
+
+
+@pytest.mark.parametrize("size", [100, 1_200_000])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_lost_original_is_an_error_of_ours(library: Library, size: int, method: str) -> None:
+    body = jpg(quadrants())
+    body = body + bytes(max(0, size - len(body)))  # what follows the end of a JPEG belongs to nobody
+    library.add(body, ident="lost")
+    library.store.delete("lost/origin.jpg")
+    delivery = Delivery(library)
+    assert delivery.answer(Request(method=method, path="/image/lost.jpg")).status == 503
+    assert delivery.answer(Request(method=method, path="/image/60x/lost.jpg")).status == 503
+
+
+def test_what_cannot_be_had_is_never_not_modified(library: Library) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    delivery = Delivery(library)
+    assert delivery.answer(get("/image/crop=5000:5000:10:10/pic.jpg", if_none_match="*")).status == 400
+    assert delivery.answer(get("/image/pic.tiff", if_none_match="*")).status == 404
+
+
+def test_preconditions_are_judged_alike_cold_and_warm(library: Library) -> None:
+    library.add(jpg(quadrants()), ident="pic")
+    tag = header(Delivery(library).answer(get("/image/60x/pic.jpg")), "etag")
+    old = get("/image/60x/pic.jpg", if_none_match=tag, if_unmodified_since="Mon, 01 Jan 2001 00:00:00 GMT")
+    warm = Delivery(library)
+    warm.answer(get("/image/60x/pic.jpg"))
+    assert [warm.answer(old).status, Delivery(library).answer(old).status] == [412, 412]

@@ -165,3 +165,12 @@ def test_an_image_of_many_channels_is_refused(file: File) -> None:
 def test_a_gif_with_stray_zeros_between_its_blocks_is_taken(file: File) -> None:
     data = p.encoded(p.quadrants(), "gif")
     assert inspect(file(data[:-1] + b"\0\0" + data[-1:]), LIMITS).format == "gif"
+
+
+@pytest.mark.parametrize("missing", range(1, 13))
+def test_a_png_without_its_end_is_broken(file: File, missing: int) -> None:
+    whole = p.encoded(p.quadrants(40, 30))
+    assert inspect(file(whole), LIMITS).format == "png"
+    assert inspect(file(whole + b"behind the end"), LIMITS).format == "png"
+    with pytest.raises(BrokenImage):
+        inspect(file(whole[:-missing]), LIMITS)

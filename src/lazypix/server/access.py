@@ -43,7 +43,7 @@ class WriteAccess:
 
     def _check_key(self, authorization: str) -> None:
         scheme, _, given = authorization.partition(" ")
-        matches = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
+        matches = [hmac.compare_digest(_raw(given.strip()), key) for key in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
             raise Unauthorized("Writing needs an API key; accepted: the header Authorization: Bearer <key>")
 
@@ -69,3 +69,8 @@ def split_url(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return SplitResult("", "", "", "", "")
+
+
+def _raw(value: str) -> bytes:
+    """Return the bytes of a header's value as they came."""
+    return value.encode("latin-1", errors="replace")

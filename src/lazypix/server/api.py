@@ -88,7 +88,7 @@ class Api:
 
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
-        async with self._place(), self._form(request) as form:
+        async with self._place(), self._form(request, "image", "ident", "metadata") as form:
             sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
             image = await self._add(form)
@@ -194,8 +194,12 @@ class Api:
         return await asyncio.to_thread(self._library.get, ident)
 
     @asynccontextmanager
-    async def _form(self, request: Request) -> AsyncIterator[Form]:
+    async def _form(self, request: Request, *fields: str) -> AsyncIterator[Form]:
+        """Receive the form of a request; `fields` are those that it may have besides those of every form."""
         headers = dict(request.scope["headers"])
+        if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
+            yield Form()  # nothing was sent: all is left to the defaults
+            return
         async with receive_form(
             request.receive,
             headers,
@@ -205,6 +209,10 @@ class Api:
             idle_s=self._settings.upload_idle_s,
             deadline_s=self._settings.upload_deadline_s,
         ) as form:
+            accepted = ("sizes", "sync", "callback", *fields)
+            for name in form.fields:
+                if name not in accepted:
+                    raise BadUpload(f"Unknown field {name[:40]!r}; accepted: {', '.join(accepted)}")
             yield form
 
     def _writing(self, handle: _Handler) -> _Endpoint:

@@ -27,7 +27,7 @@ MAX_FIELDS = 50
 # Room for boundaries, part headers and small fields, and for base64's third, around the image itself.
 _OVERHEAD_BYTES = 8 * 1024 * 1024
 _DECODE_BYTES = 768 * 1024
-_DATA_URL = re.compile(rb"data:[^,]{0,200}?;base64,", re.IGNORECASE)
+_DATA_URL = re.compile(rb"\s*data:[^,]{0,200}?;base64,", re.IGNORECASE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_=\-\s]+")
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
@@ -201,7 +201,9 @@ def _base64_begins(head: bytes) -> int | None:
     match = _DATA_URL.match(head)
     if match is not None:
         return match.end()
-    return None if sniff(head[:SNIFF_BYTES]) or not _BASE64.fullmatch(head) else 0
+    if sniff(head[:SNIFF_BYTES]) or not _BASE64.fullmatch(head):
+        return None
+    return len(head) - len(head.lstrip())  # spaces inside may be plus signs, but not before
 
 
 def _decode_base64(text: BinaryIO, to: Incoming) -> None:
