@@ -38,12 +38,13 @@ class Place:
     store: str
     catalog: str
 
-    def run(self, last: int) -> tuple[int, list[str]]:
-        """Work there until a step; return the exit code and what was told."""
+    def run(self, last: int, program: str = "killed", source: Path | None = None) -> tuple[int, list[str]]:
+        """Work there until a step, on pictures or another source; return the exit code and what was told."""
+        source = source or self.pictures
         done = subprocess.run(
             [
-                sys.executable, "-m", "tests.faults.killed", str(self.pictures), str(self.folder), self.store,
-                self.catalog, str(last),
+                sys.executable, "-m", f"tests.faults.{program}", str(source), str(self.folder), self.store, self.catalog,
+                str(last),
             ],
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
             env=environment_of(TEST_ACCESS_KEY=ACCESS_KEY, TEST_SECRET_KEY=SECRET_KEY, PYTHONPATH=str(ROOT)),
@@ -141,3 +142,47 @@ def test_a_deleted_image_stays_deleted_for_who_comes_later(new_place: Callable[[
             library.get("a")
         assert {image.ident for image in library.list()} == {"b", "c"}
         assert list(verify(library)) == []
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A library of two images, one with a variant, and one that is deleted."""
+    folder = tmp_path / "source"
+    with Library.open(folder, engine=ThreadEngine(1)) as library:
+        for ident, picture in PICTURES.items():
+            library.add(picture, ident=ident, filename=f"{ident}.jpg", metadata={"name": ident})
+        library.variant("b", "30x")
+        library.delete("a")
+    return folder
+
+
+def check_copy(place: Place, source: Path, last: int) -> str | None:
+    """Return what is wrong after a copy was killed, and the next one was not, or None."""
+    with place.open() as library:
+        library.sweep(older_than_s=0)
+        wrong = [p.key for p in verify(library) if p.kind not in ("variant missing", "unknown variant")]
+    code, _ = place.run(0, "copied", source)
+    with place.open() as library, Library.open(source, engine=ThreadEngine(1)) as old:
+        wrong += [problem.key for problem in verify(library)]
+        if {image.ident: image for image in library.list()} != {image.ident: image for image in old.list()}:
+            wrong.append("not the same images")
+        if [variant.sha256 for variant in library.variants("b")] != [v.sha256 for v in old.variants("b")]:
+            wrong.append("not the same variants")
+        if library.catalog.states(["a"]).get("a") not in ("deleting", "deleted", "gone"):
+            wrong.append("the deleted ident is free")
+    return f"step {last}: {wrong}" if wrong or code else None
+
+
+def test_whatever_step_a_copy_dies_at_the_next_one_completes_it(new_place: Callable[[], Place], source: Path) -> None:
+    code, told = new_place().run(0, "copied", source)
+    assert code == 0
+    steps = int(told[-1].removeprefix("steps "))
+    assert steps > 10
+
+    def die(last: int) -> str | None:
+        place = new_place()
+        place.run(last, "copied", source)
+        return check_copy(place, source, last)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        assert [found for found in pool.map(die, range(1, steps + 1)) if found is not None] == []

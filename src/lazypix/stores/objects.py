@@ -244,8 +244,9 @@ class ObjectStore:
                 return
 
     def _attributes(self, key: str) -> dict[str, str]:
-        found = by_extension(key.rpartition(".")[2])
-        kind = found.mime if found else "application/octet-stream"
+        extension = key.rpartition(".")[2]
+        found = by_extension(extension)
+        kind = found.mime if found else "application/json" if extension == "json" else "application/octet-stream"
         return {"Content-Type": kind, "Cache-Control": self._cache_control}
 
     def _check_tag(self, key: str, tag: str | None, body: bytes) -> None:
