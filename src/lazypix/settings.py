@@ -71,8 +71,8 @@ class Settings(BaseModel):
     )
     store: str = Field(
         "",
-        description="Where originals and variants are kept: `file:///<folder>`, `s3://<bucket>/<prefix>`, `gs://`, "
-        "`az://`, `beansdb://<host>:<port>,…`. Default: the folder `images` in `data`.",
+        description="Where originals and variants are kept: `file:///<folder>`, `s3://<bucket>/<prefix>`, "
+        "`az://<container>/<prefix>`, `beansdb://<host>:<port>,…`. Default: the folder `images` in `data`.",
     )
     store_access_key: SecretStr | None = Field(
         None, description="Access key (Azure: account) for `store`. Default: what the service's own variables say."

@@ -163,7 +163,7 @@ def test_no_error_tells_where_or_who(seaweedfs: Program) -> None:
     with weather_before(seaweedfs.port) as proxy:
         store = s3_store(seaweedfs, port=proxy.port, retries="0", timeout="1")
         for weather in ("down", "errors", "hanging"):
-            proxy.change(weather)  # type: ignore[arg-type]
+            proxy.change(weather)
             with pytest.raises(StoreFailed) as failed:
                 store.get("a/b.jpg")
             assert str(proxy.port) not in str(failed.value)
