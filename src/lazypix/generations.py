@@ -34,10 +34,10 @@ class Generations:
         try:
             if os.fstat(descriptor).st_size < _STRIPES * _BYTES:
                 os.truncate(descriptor, _STRIPES * _BYTES)
-            self._map = mmap.mmap(descriptor, _STRIPES * _BYTES)
+            shared = mmap.mmap(descriptor, _STRIPES * _BYTES)
         finally:
             os.close(descriptor)
-        self._numbers = memoryview(self._map).cast("Q")
+        self._numbers = memoryview(shared).cast("Q")
 
     def ticket(self, ident: str) -> Ticket:
         """Return a ticket for what will be looked up of an image from now on."""
@@ -52,11 +52,6 @@ class Generations:
         """Make all tickets of an image invalid."""
         # A new random number, not the next one: of two changes at once neither is lost.
         self._numbers[_stripe(ident)] = int.from_bytes(os.urandom(_BYTES), "little")
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._numbers.release()
-        self._map.close()
 
 
 def _stripe(ident: str) -> int:

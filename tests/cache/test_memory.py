@@ -87,8 +87,6 @@ def test_deleting() -> None:
     cache.delete("a")
     cache.delete("nothing")
     assert (cache.get("a"), cache.size) == (None, 20)
-    cache.delete_where(lambda value: value == "B")
-    assert (cache.get("b"), cache.get("c"), cache.size) == (None, "C", 10)
 
 
 def test_without_room_nothing_is_kept() -> None:
@@ -123,8 +121,6 @@ def test_many_threads_leave_it_whole() -> None:
             assert cache.get(key) in (None, key)
             if turn % 3 == 0:
                 cache.delete(key)
-            if turn % 100 == 0:
-                cache.delete_where(lambda value: value % 2 == 0)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))

@@ -64,12 +64,6 @@ class MemoryCache(Generic[V]):
         with self._lock:
             self._drop(key)
 
-    def delete_where(self, doomed: Callable[[V], bool]) -> None:
-        """Forget every value for which `doomed` is true; looks at all of them."""
-        with self._lock:
-            for key in [key for key, entry in self._entries.items() if doomed(entry[0])]:
-                self._drop(key)
-
     def _drop_old(self, now: float) -> None:
         while self._ages:
             key, until = next(iter(self._ages.items()))

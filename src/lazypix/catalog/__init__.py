@@ -188,13 +188,6 @@ class Catalog:
         with self._database.reading() as connection:
             return {state: int(number) for state, number in connection.execute(query)}
 
-    def count(self) -> tuple[int, int]:
-        """Return how many ready images there are, and the bytes of their originals; looks at all of them."""
-        query = select(func.count(), func.coalesce(func.sum(images.c.size), 0)).where(images.c.state == "ready")
-        with self._database.reading() as connection:
-            number, size = connection.execute(query).one()
-            return int(number), int(size)
-
     # --- deletion ----------------------------------------------------------------------------------------------
 
     def begin_delete(self, ident: str, *, trash_s: float = 0) -> Image:

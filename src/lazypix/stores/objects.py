@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from urllib.parse import quote
 from lazypix.errors import BlobExists, BlobMissing, StoreFailed, StoreFull
 from lazypix.formats import by_extension
 from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key
+from lazypix.stores.object_errors import translated
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("lazypix")
 T = TypeVar("T")
 
-_REASONS = (r"<Code>(\w{1,60})</Code>", r"status code: (\d{3} [A-Za-z ]{1,40})", r"(operation timed out|HTTP error)")
 _PART_BYTES = 8 * 1024 * 1024
 _RANGE_BYTES = 4 * 1024 * 1024
 _CREATE_WHOLE_BYTES = 128 * 1024 * 1024  # what is larger goes in parts, which cannot be conditional
@@ -41,8 +41,6 @@ _FIRST_WAIT_S = 0.1
 _BULK = 500
 _READS = 2  # before bytes that differ from their checksum are said to be wrong
 _PROBE_AGAIN_S = 30.0
-_FULL = ("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "AccountQuotaExceeded", "507 ")
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +109,7 @@ class ObjectStore:
         import obstore
 
         able, size = self._abilities(), len(source) if isinstance(source, bytes) else source.stat().st_size
-        with _translated("write", check_key(key)):
+        with translated("write", check_key(key)):
             result = obstore.put(
                 self._client, key, source, attributes=self._attributes(key), chunk_size=_PART_BYTES, max_concurrency=4
             )
@@ -126,7 +124,7 @@ class ObjectStore:
         import obstore
 
         for reads_left in reversed(range(_READS)):
-            with _translated("read", check_key(key)):
+            with translated("read", check_key(key)):
                 result = obstore.get(self._client, key)
                 body = result.bytes().to_bytes()
             if len(body) == result.meta["size"] and self._is_as_stored(body, result.meta["e_tag"]):
@@ -146,7 +144,7 @@ class ObjectStore:
     def head(self, key: str) -> Blob:
         import obstore
 
-        with _translated("read", check_key(key)):
+        with translated("read", check_key(key)):
             return _blob(obstore.head(self._client, key))
 
     def local_path(self, key: str) -> Path | None:
@@ -159,7 +157,7 @@ class ObjectStore:
         check_key(key)
         if expires_s is None:
             return f"{self._public_url}/{quote(key, safe='/,=')}" if self._public_url else None
-        with _translated("sign", key):
+        with translated("sign", key):
             return obstore.sign(self._client, "GET", key, timedelta(seconds=expires_s))
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
@@ -167,7 +165,7 @@ class ObjectStore:
 
         folder = check_key(prefix.rstrip("/")) if prefix else None
         last = ""  # one that is replaced at this moment is listed twice by some
-        with _translated("list", prefix):
+        with translated("list", prefix):
             for page in obstore.list(self._client, folder):
                 for found in page:
                     if found["path"] != last and not found["path"].startswith(f"{_PROBE}/"):
@@ -181,7 +179,7 @@ class ObjectStore:
             self.head(key)
         except BlobMissing:
             return False
-        with suppress(BlobMissing), _translated("delete", key):
+        with suppress(BlobMissing), translated("delete", key):
             obstore.delete(self._client, key)
         return True
 
@@ -191,7 +189,7 @@ class ObjectStore:
         check_key(prefix.rstrip("/"))
         keys = [blob.key for blob in self.list(prefix)]
         for start in range(0, len(keys), _BULK):
-            with suppress(BlobMissing), _translated("delete", prefix):
+            with suppress(BlobMissing), translated("delete", prefix):
                 obstore.delete(self._client, keys[start : start + _BULK])
         return len(keys)
 
@@ -199,14 +197,14 @@ class ObjectStore:
         import obstore
 
         self._abilities()
-        with suppress(BlobMissing), _translated("read", _PROBE):
+        with suppress(BlobMissing), translated("read", _PROBE):
             obstore.head(self._client, _PROBE)
 
     def sweep(self, *, older_than_s: float) -> int:
         import obstore
 
         latest = time.time() - older_than_s
-        with _translated("list", _PROBE):
+        with translated("list", _PROBE):
             pages = obstore.list(self._client, _PROBE)
             left = [found["path"] for page in pages for found in page if found["last_modified"].timestamp() <= latest]
             for path in left:
@@ -224,7 +222,7 @@ class ObjectStore:
         unsure = False  # whether a try before may have stored it without our hearing of it
         for attempt in range(TRIES):
             try:
-                with _translated("write", key):
+                with translated("write", key):
                     attributes = self._attributes(key)
                     result = obstore.put(
                         self._untiring, key, body, mode="create", use_multipart=False, attributes=attributes
@@ -269,7 +267,7 @@ class ObjectStore:
 
         for begin in range(start, stop, _RANGE_BYTES):
             end = min(stop, begin + _RANGE_BYTES)
-            with _translated("read", key):
+            with translated("read", key):
                 part = obstore.get_range(self._client, key, start=begin, end=end).to_bytes()
             if len(part) != end - begin:
                 raise StoreFailed(f"The store gave {len(part)} of {end - begin} bytes of {key}")
@@ -281,7 +279,7 @@ class ObjectStore:
         import obstore
 
         position = 0
-        with _translated("read", key):
+        with translated("read", key):
             for chunk in obstore.get(self._client, key).stream(min_chunk_size=PIECE_BYTES):
                 piece = bytes(chunk)
                 wanted = piece[max(0, start - position) : max(0, stop - position)]
@@ -320,7 +318,7 @@ class ObjectStore:
         import obstore
 
         key, body = f"{_PROBE}/{uuid.uuid4().hex}", b"0123456789"
-        with _translated("write", "a probe"):
+        with translated("write", "a probe"):
             tag = obstore.put(self._client, key, body)["e_tag"]
             try:
                 if obstore.get(self._client, key).bytes().to_bytes() != body:
@@ -369,37 +367,3 @@ def _told(able: _Abilities) -> str:
 
 def _blob(found: Mapping[str, Any]) -> Blob:
     return Blob(key=found["path"], size=found["size"], modified=found["last_modified"])
-
-
-@contextmanager
-def _translated(doing: str, key: str) -> Iterator[None]:
-    """Turn obstore's errors into ours, without the addresses in their texts."""
-    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
-    try:
-        yield
-    except (AlreadyExistsError, PreconditionError):
-        raise BlobExists(f"There is already a blob under {key}") from None
-    except FileNotFoundError as error:
-        if any(code in str(error) for code in _NO_BUCKET):
-            raise StoreFailed("The bucket of the store does not exist") from None
-        raise BlobMissing(f"There is no blob under {key}") from None
-    except (BaseError, OSError, TimeoutError) as error:
-        log.debug("the store could not %s %s", doing, key, exc_info=error)
-        if any(code in str(error) for code in _FULL):
-            raise StoreFull(f"No space left to {doing} {key}") from None
-        raise StoreFailed(f"Could not {doing} {key} ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    """Return the service's own code, or its status, or the kind of error; never an address or a key."""
-    text = str(error)
-    for pattern in (
-        r"<Code>(\w{1,60})</Code>",
-        r"status code: (\d{3} [A-Za-z ]{1,40})",
-        r"(HTTP error|operation timed out)",
-    ):
-        found = re.search(pattern, text)
-        if found:
-            return found.group(1)
-    return type(error).__name__
