@@ -102,3 +102,17 @@ def test_every_setting_is_described_and_has_a_default() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIA:TOPSECRET@bucket/p?region=x",
+        "s3://bucket/p?sig=TOPSECRET&region=x",
+        "az://c/p?account=a&sas=TOPSECRET",
+    ],
+)
+def test_what_is_shown_of_an_address_holds_no_secret(address: str) -> None:
+    told = str(shown(load({"store": address, "replica": address}, {})))
+    assert "TOPSECRET" not in told
+    assert address[:2] in told

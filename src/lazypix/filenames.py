@@ -9,7 +9,8 @@ from lazypix.errors import UnsupportedImage
 from lazypix.formats import by_extension, by_name
 
 _LONGEST = 255
-_SHOWN = ("image/", "video/", "audio/", "text/html", "application/xhtml", "application/pdf", "text/javascript")
+_PROGRAMS = ("exe", "dll")
+_SAYS_NOTHING = ("application/octet-stream", "text/plain", "text/x-")
 
 
 def base_name(filename: str | None) -> str | None:
@@ -30,8 +31,8 @@ def check_extension(filename: str | None, format_name: str) -> None:
     found = by_name(format_name)
     extension = PurePath(filename or "").suffix[1:].lower()
     claimed = mimetypes.types_map.get(f".{extension}")
-    if claimed is not None and not claimed.startswith(_SHOWN):
-        claimed = None  # a program, an archive, just bytes: nobody shows it as what it is not
+    if claimed is not None and claimed.startswith(_SAYS_NOTHING) and extension not in _PROGRAMS:
+        claimed = None
     if claimed is None and (known := by_extension(extension)) is not None:
         claimed = known.mime
     if claimed is None or extension in found.extensions or claimed == found.mime:

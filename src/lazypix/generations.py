@@ -34,6 +34,7 @@ class Generations:
         try:
             if os.fstat(descriptor).st_size < _STRIPES * _BYTES:
                 os.truncate(descriptor, _STRIPES * _BYTES)
+            _allocate(descriptor)
             shared = mmap.mmap(descriptor, _STRIPES * _BYTES)
         finally:
             os.close(descriptor)
@@ -56,3 +57,9 @@ class Generations:
 
 def _stripe(ident: str) -> int:
     return int.from_bytes(hashlib.blake2b(ident.encode(), digest_size=4).digest(), "big") % _STRIPES
+
+
+def _allocate(descriptor: int) -> None:
+    """Have the disk's blocks now: with a full disk, writing into a hole of the mapped file would be a SIGBUS."""
+    if hasattr(os, "posix_fallocate"):  # Linux
+        os.posix_fallocate(descriptor, 0, _STRIPES * _BYTES)

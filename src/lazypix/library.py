@@ -16,7 +16,7 @@ from lazypix.errors import StoreFailed
 from lazypix.formats import by_name
 from lazypix.generations import Generations
 from lazypix.incoming import Incoming, IncomingFolder
-from lazypix.keys import KeyScheme
+from lazypix.keys import KeyScheme, check_ident
 from lazypix.lease import Flight, FolderInUse, KeyLocks
 from lazypix.originals import Originals
 from lazypix.plan import Limits
@@ -200,7 +200,8 @@ class Library:
             BadRequest: the search is malformed.
             UnknownImage: `before` is not the ident of an image.
         """
-        return self.catalog.search(search or Search(), limit=limit, behind=before)
+        behind = check_ident(before) if before is not None else None
+        return self.catalog.search(search or Search(), limit=limit, behind=behind)
 
     def original(self, ident: str) -> bytes:
         """Return the original, as it came.

@@ -37,6 +37,8 @@ log = logging.getLogger("lazypix")
 T = TypeVar("T")
 
 _KNOWN_IMAGES = 20_000
+UNDO_S = 180.0
+"""How long a failed upload may take to be undone; longer than any request to a store."""
 _READS = 2  # before an original that came over a network is said to be damaged
 
 
@@ -102,36 +104,43 @@ class Originals:
         return image
 
     def _store_durably(self, image: Image, path: Path, *, chosen: bool) -> None:
-        """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim."""
-        self._claim(image)
+        """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim.
+
+        Before the claim nothing may lie in the store: whoever undoes the claim removes what is there.
+        """
+        if chosen:
+            self._check_nothing_is_there(image)
+        claim = self._claim(image)
         try:
-            if chosen:
-                self._check_nothing_is_there(image)
             self._store.create(self.key(image), path)
             self.put_sidecar(image)
         except BlobExists:
-            if self._catalog.withdraw(image.ident):  # the blobs are not ours to remove
-                self._catalog.abandon(image.ident)
-            raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
+            if self._catalog.withdraw(image.ident, claim):  # the blobs are not ours to remove
+                self._catalog.abandon(image.ident, claim)
+            raise _taken(image.ident) from None
         except BaseException:
-            self._retract(image.ident)
+            self._retract(image.ident, claim)
             raise
         try:
-            self._catalog.publish(image.ident)
+            self._catalog.publish(image.ident, claim)
         except BaseException:
             with suppress(LazypixError):  # the catalog is in trouble; the sweeper will try again
-                self._retract(image.ident)
+                self._retract(image.ident, claim)
             raise
 
-    def _claim(self, image: Image) -> None:
+    def _claim(self, image: Image) -> str:
         try:
-            self._catalog.claim(image)
+            return self._catalog.claim(image)
         except IdentTaken:
-            # By an upload that failed, and could not be undone at that moment?
             if self._catalog.states([image.ident]).get(image.ident) != "withdrawn":
                 raise
-            self._retract(image.ident)
-            self._catalog.claim(image)
+        # An upload that failed is being undone. After a while whoever does that is gone, and it is ours to finish.
+        token = self._catalog.take_over(image.ident, older_than_s=UNDO_S)
+        if token is None:
+            raise Busy(f"An upload of {image.ident} that failed is being undone; send it again in some minutes")
+        self.remove_blobs(image.ident)
+        self._catalog.abandon(image.ident, token)
+        return self._catalog.claim(image)
 
     def put_sidecar(self, image: Image) -> None:
         """Store what only the catalog knows of an image beside its original, if that is wanted."""
@@ -169,7 +178,8 @@ class Originals:
         with self.looking_again(image):
             for reads_left in reversed(range(_READS)):
                 body = self._store.get(self.key(image))
-                if self.path(image) is not None or hashlib.sha256(body).hexdigest() == image.sha256:
+                trusted = self.path(image) is not None  # a folder is verified by scrubs
+                if len(body) == image.size and (trusted or hashlib.sha256(body).hexdigest() == image.sha256):
                     break
                 if not reads_left:
                     self.found_damaged(image)
@@ -178,7 +188,7 @@ class Originals:
     def pieces(self, image: Image, start: int, length: int) -> Iterator[bytes]:
         """Yield a part of the original; errors as `read`, with the first piece.
 
-        All of it is verified on the way: the last piece of a damaged one does not come.
+        The whole is verified on the way: the last piece of a damaged one does not come. A part of it is not.
         """
         self.check_intact(image)
         digest, left = hashlib.sha256(), length
@@ -189,6 +199,8 @@ class Originals:
                 if left <= 0 and length == image.size and digest.hexdigest() != image.sha256:
                     self.found_damaged(image)
                 yield piece
+            if left > 0 and start + length <= image.size:
+                self.found_damaged(image)
 
     def check_intact(self, image: Image) -> None:
         """Refuse an original whose stored bytes are known to be wrong.
@@ -203,7 +215,8 @@ class Originals:
         """Make sure that the original lies in the store, without reading it. Errors: as `read`."""
         self.check_intact(image)
         with self.looking_again(image):
-            self._store.head(self.key(image))
+            if self._store.head(self.key(image)).size != image.size:
+                self.found_damaged(image)
 
     def path(self, image: Image) -> Path | None:
         """Return the original's file, to be read only, or None when the store has no files."""
@@ -221,10 +234,12 @@ class Originals:
         if path is not None:
             if not path.exists():
                 raise BlobMissing(f"The original of {image.ident} is not in the store")
+            if path.stat().st_size != image.size:
+                self.found_damaged(image)
             yield path
             return
         for reads_left in reversed(range(_READS)):
-            with self._incoming.new() as copy:
+            with self._incoming.new(max_bytes=image.size) as copy:
                 for piece in self._store.read(self.key(image)):
                     copy.write(piece)
                 copy.finish()
@@ -280,31 +295,41 @@ class Originals:
         """Finish the deletions and undo the claims that are this old, and empty the trash; return how many.
 
         What was deleted is looked through once more after a while: whoever was storing a variant at that moment and
-        was killed right then could not take it back.
+        was killed right then could not take it back. An image that cannot be removed now does not keep the others.
         """
-        expired = self._catalog.unfinished("trashed")
-        for ident, _ in expired:
-            if self._catalog.empty_trash(ident):
-                self._finish_delete(ident)
-        unfinished = self._catalog.unfinished(older_than_s=older_than_s)
-        for ident, state in unfinished:
-            self._finish(ident, state)
-        for ident, _ in self._catalog.unfinished("deleted", older_than_s=older_than_s):
+        done = 0
+        for states, age_s in ((("trashed",), 0.0), ((), older_than_s), (("deleted",), older_than_s)):
+            for ident, state in self._catalog.unfinished(*states, older_than_s=age_s):
+                try:
+                    done += self._finish(ident, state, older_than_s)
+                except StoreFailed as error:
+                    log.warning("%s (%s) is not cleaned up yet, and tried again later: %s", ident, state, error)
+        return done
+
+    def _finish(self, ident: str, state: State, older_than_s: float) -> bool:
+        if state == "trashed":
+            if not self._catalog.empty_trash(ident):
+                return False  # had back meanwhile
+            self._finish_delete(ident)
+        elif state == "deleting":
+            self._finish_delete(ident)
+        elif state == "deleted":
             self.remove_blobs(ident)
             self._catalog.forget_deleted(ident)
-        return len(expired) + len(unfinished)
-
-    def _finish(self, ident: str, state: State) -> None:
-        if state == "deleting":
-            self._finish_delete(ident)
+            return False
         else:
-            self._retract(ident)
-
-    def _retract(self, ident: str) -> None:
-        """Undo a claim. The catalog decides first: what was published in the meantime is not touched."""
-        if self._catalog.withdraw(ident):
+            claim = self._catalog.take_over(ident, older_than_s=older_than_s)
+            if claim is None:
+                return False
             self.remove_blobs(ident)
-            self._catalog.abandon(ident)
+            self._catalog.abandon(ident, claim)
+        return True
+
+    def _retract(self, ident: str, claim: str) -> None:
+        """Undo a claim of our own. The catalog decides first: what is not ours any more is not touched."""
+        if self._catalog.withdraw(ident, claim):
+            self.remove_blobs(ident)
+            self._catalog.abandon(ident, claim)
 
     def _finish_delete(self, ident: str) -> None:
         self.forget(ident)  # again: whoever began the deletion may have been killed before
@@ -324,10 +349,10 @@ class Originals:
 
     def _check_nothing_is_there(self, image: Image) -> None:
         """Refuse an ident whose blobs lie in the store without the catalog knowing; a new ident has none."""
-        if not self._store.capabilities.lists_prefixes:
-            return
+        if not self._store.capabilities.lists_prefixes or image.ident in self._catalog.states([image.ident]):
+            return  # a row decides by itself
         if next(iter(self._store.list(self._keys.folder(image.ident))), None) is not None:
-            raise BlobExists(f"There are blobs of {image.ident} that the catalog does not know")
+            raise _taken(image.ident)
 
     def _known_keys(self, ident: str) -> Iterator[str]:
         """Yield the keys that an image may have, for stores that cannot list them."""
@@ -352,6 +377,10 @@ class Originals:
     def key(self, image: Image) -> str:
         """Return the key of the original."""
         return self._keys.original(image.ident, by_name(image.format).extension)
+
+
+def _taken(ident: str) -> IdentTaken:
+    return IdentTaken(f"The ident {ident} is taken; existing data is never replaced")
 
 
 def as_json(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from lazypix.keys import KeyScheme
 from lazypix.library import Library
 from lazypix.plan import Limits
 from lazypix.stores import BlobStore
-from lazypix.stores.addresses import open_store
+from lazypix.stores.addresses import OPTIONS, open_store
 
 PREFIX = "LAZYPIX_"
 FILE_VARIABLE = "LAZYPIX_CONFIG"
@@ -84,7 +84,9 @@ class Settings(BaseModel):
         "`sqlite:///<path>`. Default: `catalog.sqlite` in `data`.",
     )
     replica: str = Field(
-        "", description="A second store with copies: damaged originals are mended from it, deletions reach it too."
+        "",
+        description="A second store with copies, which `lazypix copy` makes: damaged originals are mended from it, "
+        "and deletions reach it.",
     )
     replica_access_key: SecretStr | None = Field(None, description="As `store_access_key`, for `replica`.")
     replica_secret_key: SecretStr | None = Field(None, description="As `store_secret_key`, for `replica`.")
@@ -256,7 +258,18 @@ def load_library(path: Path) -> Settings:
 
 def shown(settings: Settings) -> dict[str, Any]:
     """Return the settings in force as plain values, secrets masked."""
-    return settings.model_dump(mode="json")
+    values = settings.model_dump(mode="json")
+    return values | {name: _without_secrets(values[name]) for name in ("store", "replica")}
+
+
+def _without_secrets(address: str) -> str:
+    """Return an address without what may be secret in it: who it is for, and options that it does not have."""
+    head, mark, query = address.partition("?")
+    scheme, slashes, rest = head.partition("://")
+    _, at, place = rest.rpartition("@")
+    options = [option for option in query.split("&") if option.partition("=")[0] in OPTIONS]
+    shown = f"{scheme}{slashes}{'********@' if at else ''}{place}" if slashes else head
+    return shown + (mark + "&".join(options) if options else "")
 
 
 def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bool = True) -> Library:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ log = logging.getLogger("lazypix")
 
 _USES_REMEMBERED, _USE_NOTED_FOR_S = 100_000, 3600.0
 _EVICTED_AT_ONCE = 500
+_BEING_STORED_S = 300.0
 
 
 class Shelf:
@@ -107,7 +110,7 @@ class Shelf:
             return False
         key = self._keys.folder(ident) + variant.name
         self._store.put(key, source, durable=False)
-        self._remove_if_deleted(ident, key)
+        self._remove_if_unknown(ident, variant, key)
         if self._max_variants:
             self._evict_crowded(ident)
         return True
@@ -115,15 +118,16 @@ class Shelf:
     def remove(self, rows: Iterable[tuple[str, StoredVariant]]) -> tuple[int, int]:
         """Remove stored variants: the blobs first, then the rows; return how many, and their bytes."""
         number = size = 0
-        batch: list[tuple[str, StoredVariant]] = []
-        for row in rows:
-            self._store.delete(self._keys.folder(row[0]) + row[1].name)
-            batch.append(row)
-            number, size = number + 1, size + row[1].size
-            if len(batch) >= _EVICTED_AT_ONCE:
-                self._forget(batch)
-                batch = []
-        self._forget(batch)
+        remaining = iter(rows)
+        while batch := list(itertools.islice(remaining, _EVICTED_AT_ONCE)):
+            for ident, variant in batch:
+                self._store.delete(self._keys.folder(ident) + variant.name)
+            self._forget(batch)
+            young = time.time() - _BEING_STORED_S
+            for ident, variant in batch:  # its blob may have come only now, between the two
+                if variant.created.timestamp() > young:
+                    self._store.delete(self._keys.folder(ident) + variant.name)
+            number, size = number + len(batch), size + sum(variant.size for _, variant in batch)
         return number, size
 
     def evict(self) -> tuple[int, int]:
@@ -150,9 +154,9 @@ class Shelf:
         for crowded, excess in self._catalog.variants.crowded([ident], self._max_variants).items():
             self.remove(self._catalog.variants.least_used(ident=crowded, limit=excess))
 
-    def _remove_if_deleted(self, ident: str, key: str) -> None:
-        """A deletion may have looked for blobs just before this one was stored."""
-        if self._catalog.states([ident]).get(ident, "gone") in ("deleting", "deleted", "gone"):
+    def _remove_if_unknown(self, ident: str, variant: StoredVariant, key: str) -> None:
+        """A deletion or a purge may have looked for blobs just before this one was stored."""
+        if not self._catalog.variants.is_wanted(name_of(ident, variant)):
             self._store.delete(key)
 
     def _forget(self, rows: Sequence[tuple[str, StoredVariant]]) -> None:

@@ -178,14 +178,45 @@ def test_images_from_elsewhere_come_in_the_state_they_had(catalog: Catalog) -> N
     assert sorted(image.ident for image in found) == ["ready", "trashed"]
 
 
-def test_a_claim_that_is_given_up_stays_taken(catalog: Catalog) -> None:
+def test_a_claim_is_for_who_holds_its_token(catalog: Catalog) -> None:
+    first = catalog.claim(_image())
+    second = catalog.take_over("cat", older_than_s=0)
+    assert second is not None
+    for token in (first, second):
+        with pytest.raises(UnknownImage):  # the one has lost it, the other has it withdrawn
+            catalog.publish("cat", token)
+    assert not catalog.withdraw("cat", first)
+    catalog.abandon("cat", first)
+    assert catalog.states(["cat"]) == {"cat": "withdrawn"}
+    assert catalog.take_over("cat", older_than_s=60) is None, "somebody has just taken it"
+    catalog.abandon("cat", second)
+    assert catalog.states(["cat"]) == {}
+    catalog.publish("cat", catalog.claim(_image()))
+    assert catalog.take_over("cat", older_than_s=0) is None
+    assert catalog.get("cat") == _image()
+
+
+def test_of_many_who_take_a_claim_over_one_does(catalog: Catalog) -> None:
     catalog.claim(_image())
-    assert catalog.give_up("cat")
-    assert not catalog.give_up("cat")
-    assert catalog.unfinished() == [("cat", "deleting")]
-    catalog.end_delete("cat")
-    with pytest.raises(IdentTaken):
-        catalog.claim(_image())
+    with ThreadPoolExecutor(6) as pool:
+        tokens = list(pool.map(lambda _: catalog.take_over("cat", older_than_s=0.0), range(6)))
+    holding = [token for token in tokens if token is not None]
+    assert holding
+    catalog.abandon("cat", holding[0] if len(holding) == 1 else None)
+    assert catalog.states(["cat"]) == {}
+
+
+def test_the_trash_is_emptied_by_its_own_time(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    catalog.begin_delete("cat", trash_s=3600)
+    assert not catalog.empty_trash("cat")
+    assert catalog.unfinished("trashed") == []
+    catalog.undelete("cat")
+    catalog.begin_delete("cat", trash_s=3600)
+    catalog.begin_delete("cat")  # for good, out of the trash
+    assert catalog.states(["cat"]) == {"cat": "deleting"}
+    with pytest.raises(UnknownImage):
+        catalog.begin_delete("cat")
 
 
 # --- races -----------------------------------------------------------------------------------------------------

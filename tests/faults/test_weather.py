@@ -21,7 +21,7 @@ from tests.faults.weather import Proxy, Weather, weather_before
 from tests.programs import READER_KEY, Postgres, Program, s3_store
 from tests.server.running import begin, stop, wait_until_ready
 
-from lazypix import Library
+from lazypix import Library, originals
 from lazypix.catalog import Catalog
 from lazypix.delivery import Delivery
 from lazypix.engine.threads import ThreadEngine
@@ -47,6 +47,12 @@ SOON_S = 20.0
 STORED = Request(method="GET", path="/image/100x/noise.png")
 NEW = Request(method="GET", path="/image/90x/noise.jpg")
 ORIGINAL = Request(method="GET", path="/image/noise.png")
+
+
+@pytest.fixture(autouse=True)
+def undone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else is undoing anything here: what failed may be sent again without waiting."""
+    monkeypatch.setattr(originals, "UNDO_S", 0.0)
 
 
 @pytest.fixture
@@ -101,6 +107,21 @@ def test_a_store_that_fails_is_told_and_nothing_is_lost(library: Library, proxy:
         assert library.add(SMALL, ident="new").ident == "new", "the client tries again"
     library.sweep(older_than_s=0)
     assert [p for p in verify(library) if p.kind != "variant missing"] == []
+
+
+def test_an_upload_that_is_being_undone_is_not_taken_over_by_the_next(
+    library: Library, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The undoing of the first one may still reach the store, and would take the second one's blob."""
+    monkeypatch.setattr(originals, "UNDO_S", 180.0)
+    proxy.change("down")
+    with pytest.raises(StoreFailed):
+        library.add(SMALL, ident="new")
+    proxy.change("fair")
+    with pytest.raises(Busy, match="being undone"):
+        library.add(SMALL, ident="new")
+    monkeypatch.setattr(originals, "UNDO_S", 0.0)
+    assert library.add(SMALL, ident="new").ident == "new"
 
 
 def test_a_slow_store_is_waited_for(library: Library, proxy: Proxy) -> None:

@@ -176,9 +176,9 @@ def test_what_a_killed_probe_left_is_swept(store: BlobStore) -> None:
     import obstore
 
     assert isinstance(store, ObjectStore)
-    obstore.put(store._client, "lazypix-probe/left", b"0123456789")
+    obstore.put(store._client, "lazypix.probe/left", b"0123456789")
     assert [blob.key for blob in store.list()] == []
     assert store.sweep(older_than_s=3600) == 0
     assert store.sweep(older_than_s=0) == 1
     with pytest.raises(BlobMissing):
-        store.head("lazypix-probe/left")
+        store.head("lazypix.probe/left")

@@ -155,19 +155,19 @@ def after(act):
 store, catalog = library.store, library.catalog
 if step == "received":
     library.engine.inspect = die
-if step == "claimed":
+if step == "inspected":
     store.create = die
 if step == "stored":
     store.create = after(store.create)
 if step == "published":
-    catalog.publish = after(catalog.publish)
+    catalog.adopt = after(catalog.adopt)
 if step == "recorded":
     store.put = die
 import_library(library, sys.stdin.buffer, trust=step == "recorded", threads=1)
 """
 
 
-@pytest.mark.parametrize("step", ["received", "claimed", "stored", "published", "recorded"])
+@pytest.mark.parametrize("step", ["received", "inspected", "stored", "published", "recorded"])
 def test_an_import_that_was_killed_is_completed(opened: Open, tmp_path: Path, step: str) -> None:
     fill(source := opened("source"))
     target = opened()  # so that nothing is swept

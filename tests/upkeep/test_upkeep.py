@@ -7,16 +7,19 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.pictures import encoded, jpg, quadrants
 from tests.watched import all_blobs
 
-from lazypix import Library
+from lazypix import Library, Limits
+from lazypix.catalog import Catalog
 from lazypix.delivery import Delivery
 from lazypix.engine.threads import ThreadEngine
-from lazypix.errors import BadRequest, OriginalDamaged, UnknownImage
+from lazypix.errors import BadRequest, OriginalDamaged, StoreFailed, UnknownImage
 from lazypix.http import Request
 from lazypix.stores.local import LocalStore
 from lazypix.stores.memory import MemoryStore
@@ -192,8 +195,6 @@ def test_scrubbing_keeps_its_pace_and_its_budget(library: Library) -> None:
 
 
 def test_a_store_that_does_not_answer_damages_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lazypix.errors import StoreFailed
-
     def fail(*_: object) -> Iterator[bytes]:
         raise StoreFailed("down")
 
@@ -401,3 +402,78 @@ def test_a_sidecar_tells_what_only_the_catalog_knows(library: Library) -> None:
         {"who": "me"},
         library.get("cat").sha256,
     )
+
+
+def test_a_catalog_that_fails_while_it_is_rebuilt_costs_no_original(library: Library, tmp_path: Path) -> None:
+    assert isinstance(library.store, LocalStore)
+    with Library.open(tmp_path / "new", store=LocalStore(library.store.root), engine=ThreadEngine(1)) as rebuilt:
+        write = rebuilt.catalog._database.writing
+        turns = iter([True, False, True, False])
+
+        def failing() -> AbstractContextManager[Any]:
+            if next(turns, False):
+                raise StoreFailed("The catalog is not available")
+            return write()
+
+        rebuilt.catalog._database.writing = failing  # type: ignore[method-assign, assignment]
+        reindex(rebuilt)
+        rebuilt.catalog._database.writing = write  # type: ignore[method-assign]
+        rebuilt.sweep(older_than_s=0)
+        assert library.original("cat") == JPG
+        assert library.original("dog") == PNG
+        reindex(rebuilt)
+        assert {image.ident for image in rebuilt.list()} == {"cat", "dog"}
+
+
+def test_an_image_that_cannot_be_removed_does_not_keep_the_others(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.catalog.begin_delete("cat")
+    library.catalog.begin_delete("dog")
+    remove = library.store.delete_prefix
+
+    def fail_for_cat(prefix: str) -> int:
+        if prefix.startswith("cat"):
+            raise StoreFailed("not now")
+        return remove(prefix)
+
+    monkeypatch.setattr(library.store, "delete_prefix", fail_for_cat)
+    library.sweep(older_than_s=0)
+    assert library.catalog.states(["cat", "dog"]) == {"cat": "deleting", "dog": "gone"}
+    monkeypatch.undo()
+    library.sweep(older_than_s=0)
+    assert library.catalog.states(["cat"]) == {"cat": "gone"}
+
+
+def test_an_original_that_lost_bytes_is_not_served(library: Library) -> None:
+    for size in (0, 10):
+        path(library, "cat/origin.jpg").write_bytes(JPG[:size])
+        library.catalog.mark("cat", damaged=False)
+        library.originals.forget("cat")
+        assert Delivery(library).answer(Request(method="GET", path="/image/cat.jpg")).status == 503
+        assert library.get("cat").damaged
+
+
+def test_images_over_a_limit_that_came_later_are_still_served(tmp_path: Path) -> None:
+    store, catalog = MemoryStore(), Catalog.sqlite(tmp_path / "catalog.sqlite")
+    with Library.open(tmp_path / "a", store=store, catalog=catalog, engine=ThreadEngine(1)) as before:
+        before.add(JPG, ident="cat")
+    lower = Limits(max_bytes=100)
+    catalog = Catalog.sqlite(tmp_path / "catalog.sqlite")
+    with Library.open(tmp_path / "a", store=store, catalog=catalog, engine=ThreadEngine(1), limits=lower) as after:
+        assert after.variant("cat", "20x").body
+
+
+def test_a_purge_in_the_middle_of_storing_leaves_no_blob(tmp_path: Path) -> None:
+    with Library.open(tmp_path, engine=ThreadEngine(1)) as library:
+        library.add(JPG, ident="cat")
+        put = library.store.put
+
+        def purged_meanwhile(key: str, source: bytes | Path, *, durable: bool = True) -> None:
+            purge(library, ident="cat")
+            put(key, source, durable=durable)
+
+        library.store.put = purged_meanwhile  # type: ignore[method-assign]
+        library.variant("cat", "20x")
+        assert all_blobs(library) == ["cat/origin.jpg"]
+        assert problems(library) == []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, true, tuple_, update
 
@@ -66,59 +67,85 @@ class Catalog:
 
     # --- uploads -----------------------------------------------------------------------------------------------
 
-    def claim(self, image: Image) -> None:
+    def claim(self, image: Image) -> str:
         """Claim an ident: write the image's row in state `pending`, invisible until `publish`.
+
+        Return a token: what follows is done for this claim only, and for no later one of the same ident.
 
         Raises:
             IdentTaken: the ident has, or ever had, a row.
         """
+        token = secrets.token_hex(16)
+        self._insert(_row(image) | {"state": "pending", "claim": token})
+        return token
+
+    def adopt(self, image: Image, *, state: State = "ready", trash_s: float = _COPIED_TRASH_S) -> bool:
+        """Write the row of an image whose original lies in the store already; False when the ident has a row.
+
+        For rebuilding a catalog and for copies: it was acknowledged once, so that it is never pending, and nobody
+        takes it for an upload that failed. Of a deleted image only that its ident was given is kept; a trashed one
+        can be had back for `trash_s` seconds.
+        """
+        if state in DELETED:
+            image = replace(image, filename=None, metadata={})
+        since_us = _now() + (int(trash_s * 1e6) if state == "trashed" else 0)
+        try:
+            self._insert(_row(image) | {"state": state, "since_us": since_us, "claim": None}, image)
+        except IdentTaken:
+            return False
+        return True
+
+    def _insert(self, row: dict[str, Any], searched: Image | None = None) -> None:
         try:
             with self._database.writing() as connection:
-                connection.execute(insert(images).values(_row(image)))
+                connection.execute(insert(images).values(row))
+                if searched is not None:
+                    _write_terms(connection, searched.ident, row["created_us"], searched.metadata)
         except Conflict as conflict:
-            with self._database.reading() as connection:
-                taken = connection.execute(select(images.c.ident).where(images.c.ident == image.ident)).one_or_none()
-            if taken is None:
+            ident = row["ident"]
+            if not self.states([ident]):
                 raise StoreFailed("The catalog refused the image") from conflict
-            raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
+            raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced") from None
 
-    def publish(
-        self, ident: str, *, state: Literal["ready", "trashed"] = "ready", trash_s: float = _COPIED_TRASH_S
-    ) -> None:
-        """Turn a claimed image `ready`: from now on it exists. Or `trashed`, for one that comes from elsewhere so.
-
-        A trashed one can then be had back for `trash_s` seconds.
+    def publish(self, ident: str, claim: str | None = None) -> None:
+        """Turn a claimed image `ready`: from now on it exists. `claim` is its token; None: whoever claimed it.
 
         Raises:
             UnknownImage: there is no such claim (any more).
         """
         with self._database.writing() as connection:
-            if not _move(connection, ident, "pending", state, in_s=trash_s if state == "trashed" else 0):
+            mine = [_is(ident), images.c.state == "pending", *_claimed_by(claim)]
+            done = connection.execute(update(images).where(*mine).values(state="ready", since_us=_now(), claim=None))
+            if done.rowcount != 1:
                 raise UnknownImage(f"There is no claim on {ident}")
             row = connection.execute(select(images.c.created_us, images.c["metadata"]).where(_is(ident))).one()
-            found = {term: {"term": term, "created_us": row[0], "ident": ident} for term in terms_of(row[1])}
-            if found:
-                connection.execute(insert(terms), list(found.values()))
+            _write_terms(connection, ident, row[0], row[1])
 
-    def give_up(self, ident: str) -> bool:
-        """Turn a claim into a deletion that is to be finished: its ident stays taken. Return whether it was one."""
-        with self._database.writing() as connection:
-            return _move(connection, ident, "pending", "deleting")
-
-    def withdraw(self, ident: str) -> bool:
+    def withdraw(self, ident: str, claim: str | None = None) -> bool:
         """Make sure that a claim will never be published, so that its blobs can be removed.
 
-        Return False when there is nothing to withdraw: it was published, or is gone.
+        Return False when there is nothing to withdraw: it was published, is gone, or is another's now.
         """
         with self._database.writing() as connection:
-            mine = images.c.state.in_(("pending", "withdrawn"))
-            withdrawn = update(images).where(_is(ident), mine).values(state="withdrawn")
+            mine = [_is(ident), images.c.state.in_(("pending", "withdrawn")), *_claimed_by(claim)]
+            withdrawn = update(images).where(*mine).values(state="withdrawn", since_us=_now())
             return connection.execute(withdrawn).rowcount == 1
 
-    def abandon(self, ident: str) -> None:
+    def take_over(self, ident: str, *, older_than_s: float) -> str | None:
+        """Withdraw a claim that nobody has worked on for so long; return a new token for it, None if there is none.
+
+        Of several who try at once one succeeds; whoever held it before can do nothing with it any more.
+        """
+        token, latest = secrets.token_hex(16), _now() - int(older_than_s * 1e6)
+        left = [_is(ident), images.c.state.in_(("pending", "withdrawn")), images.c.since_us <= latest]
+        with self._database.writing() as connection:
+            taken = update(images).where(*left).values(state="withdrawn", since_us=_now(), claim=token)
+            return token if connection.execute(taken).rowcount == 1 else None
+
+    def abandon(self, ident: str, claim: str | None = None) -> None:
         """Give a withdrawn claim back, as if it had never been."""
         with self._database.writing() as connection:
-            connection.execute(delete(images).where(_is(ident), images.c.state == "withdrawn"))
+            connection.execute(delete(images).where(_is(ident), images.c.state == "withdrawn", *_claimed_by(claim)))
 
     # --- looking -----------------------------------------------------------------------------------------------
 
@@ -193,13 +220,15 @@ class Catalog:
     def begin_delete(self, ident: str, *, trash_s: float = 0) -> Image:
         """Hide a ready image: for good, so that its blobs can be removed, or as one that can be had back for a while.
 
-        `trash_s` are the seconds for which it can; how long is kept with the image, whatever is set later.
+        `trash_s` are the seconds for which it can; how long is kept with the image, whatever is set later. For good,
+        one in the trash is deleted too.
 
         Raises:
-            UnknownImage: there is no ready image of this ident.
+            UnknownImage: there is no such image.
         """
         with self._database.writing() as connection:
-            if not _move(connection, ident, "ready", "trashed" if trash_s else "deleting", in_s=trash_s):
+            moved = _move(connection, ident, "ready", "trashed" if trash_s else "deleting", in_s=trash_s)
+            if not moved and not (trash_s == 0 and _move(connection, ident, "trashed", "deleting")):
                 raise UnknownImage(f"There is no image {ident}")
             return _image(connection.execute(select(images).where(_is(ident))).one())
 
@@ -213,10 +242,12 @@ class Catalog:
             if not _move(connection, ident, "trashed", "ready"):
                 raise UnknownImage(f"There is no deleted image {ident} that can be had back")
 
-    def empty_trash(self, ident: str) -> bool:
-        """Turn a trashed image's deletion final; return whether it was trashed."""
+    def empty_trash(self, ident: str, *, before_its_time: bool = False) -> bool:
+        """Turn a trashed image's deletion final if its time is over; return whether it was."""
+        due = () if before_its_time else (images.c.since_us <= _now(),)
+        final = update(images).where(_is(ident), images.c.state == "trashed", *due)
         with self._database.writing() as connection:
-            return _move(connection, ident, "trashed", "deleting")
+            return connection.execute(final.values(state="deleting", since_us=_now())).rowcount == 1
 
     def end_delete(self, ident: str) -> None:
         """Record that the blobs of an image in deletion are gone; its ident stays taken."""
@@ -282,28 +313,19 @@ class Catalog:
             rows = connection.execute(query.order_by(*order).limit(limit))
             return [(row.checked_us, _image(row)) for row in rows]
 
-    def adopt(self, image: Image, *, state: State = "ready") -> bool:
-        """Write the row of an image whose original lies in the store already; False when the ident has a row.
-
-        For rebuilding a catalog and for copies; uploads claim. Of a deleted image only that its ident was given is
-        kept.
-        """
-        if state in DELETED:
-            image = replace(image, filename=None, metadata={})
-        try:
-            self.claim(image)
-        except IdentTaken:
-            return False
-        if state == "ready" or state == "trashed":
-            self.publish(image.ident, state=state)
-        else:
-            with self._database.writing() as connection:
-                _move(connection, image.ident, "pending", state)
-        return True
-
 
 # The statement of every request's way; made once, because making one costs as much as carrying it out.
 _GET = select(images).where(images.c.ident == bindparam("ident"), images.c.state == "ready")
+
+
+def _claimed_by(claim: str | None) -> list[Any]:
+    return [images.c.claim == claim] if claim is not None else []
+
+
+def _write_terms(connection: Connection, ident: str, created_us: int, found: Mapping[str, Any]) -> None:
+    rows = {term: {"term": term, "created_us": created_us, "ident": ident} for term in terms_of(found)}
+    if rows:
+        connection.execute(insert(terms), list(rows.values()))
 
 
 def _is(ident: str) -> Any:

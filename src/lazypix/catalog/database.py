@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Database:
         self._writer = self._engine.execution_options(writes=True)
         # SQLite has one writer at a time, and the others try again now and then: of many threads some went hungry for
         # seconds. Here they wait in a row; for other processes SQLite's own way is left.
-        self._turn = threading.Lock() if self.is_sqlite else nullcontext()
+        self._turn = threading.Lock() if self.is_sqlite else None
         try:
             with _translated():
                 upgrade(self._engine, self._writer)
@@ -94,7 +94,7 @@ class Database:
         return Path(self._url.database) if self.is_sqlite and self._url.database else None
 
     def __repr__(self) -> str:
-        return f"Database({self._url.render_as_string(hide_password=True)!r})"
+        return f"Database({self._url.set(query={}).render_as_string(hide_password=True)!r})"
 
     def close(self) -> None:
         """Close all connections."""
@@ -118,8 +118,21 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction, which is committed at the end of the block."""
-        with self._turn, _translated(), self._writer.begin() as connection:
+        with self._my_turn(), _translated(), self._writer.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Wait in a row for SQLite's one writer: by its own retries some would wait for ever."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=_WAIT_S):
+            raise StoreFailed("The catalog is busy: others write to it for long")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def upsert(
         self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]], change: Sequence[str]

@@ -47,6 +47,7 @@ images = Table(
     Column("filename_key", Key, nullable=False, server_default=""),
     Column("checked_us", BigInteger, nullable=False, server_default="0"),
     Column("damaged", Boolean, nullable=False, server_default=false()),
+    Column("claim", String(32), nullable=True),  # whose upload or undoing is under way
     Index("images_by_state_and_time", "state", "created_us", "ident"),
     Index("images_by_state_and_since", "state", "since_us"),
     Index("images_by_filename", "state", "filename_key", "ident"),

@@ -49,6 +49,13 @@ class VariantRows:
         with self._database.reading() as connection:
             return [_variant(row) for row in connection.execute(query)]
 
+    def is_wanted(self, name: Name) -> bool:
+        """Tell whether a variant has a row, and its image is not deleted."""
+        there = images.c.state.in_(("ready", "trashed"))
+        query = select(variants.c.ident).join(images, images.c.ident == variants.c.ident)
+        with self._database.reading() as connection:
+            return connection.execute(query.where(_key() == tuple_(*name), there)).first() is not None
+
     def of_many(self, idents: Collection[str]) -> dict[str, list[StoredVariant]]:
         """Return the recorded variants of several images, by ident."""
         found: dict[str, list[StoredVariant]] = {}

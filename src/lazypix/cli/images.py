@@ -103,7 +103,7 @@ def get(
 @commands.command(epilog="Example: `lazypix info 0199… --json`")
 def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show what is known of an image, and which variants are stored."""
-    with opened_library(data, IdleEngine()) as library:
+    with opened_library(data, IdleEngine(), tidies=False) as library:
         facts = library.get(ident).facts()
         facts["variants"] = [variant.facts() for variant in library.variants(ident)]
     if as_json:
@@ -134,7 +134,7 @@ def list_images(
     as_json: JsonOption = False,
 ) -> None:
     """List images, newest first or as `--where` says; with --json one object a line."""
-    with opened_library(data, IdleEngine()) as library:
+    with opened_library(data, IdleEngine(), tidies=False) as library:
         images = library.list(limit=limit, before=before, search=Search.of(_pairs("--where", where or [])))
     if as_json:
         for image in images:

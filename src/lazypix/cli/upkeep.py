@@ -45,7 +45,7 @@ def verify(
 ) -> None:
     """Check that every row has its blob with the right bytes, and every blob its row. Changes nothing."""
     bad = 0
-    with opened_library(data, IdleEngine()) as library, _counting("images verified") as count:
+    with opened_library(data, IdleEngine(), tidies=False) as library, _counting("images verified") as count:
         for problem in verify_library(library, contents=not quick, progress=count):
             bad += problem.kind not in ("foreign blob", "variant missing")
             _tell(problem, as_json=as_json)
@@ -93,7 +93,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Find orphans: blobs without a row, and rows of variants without a blob."""
-    with opened_library(data, IdleEngine()) as library:
+    with opened_library(data, IdleEngine(), tidies=remove) as library:
         found = collect_garbage(library, remove=remove, originals=originals, older_than_s=older_than)
     if as_json:
         print_json({"removed": remove, **dataclasses.asdict(found)})
@@ -117,6 +117,8 @@ def reindex(data: DataOption = None, as_json: JsonOption = False) -> None:
         print_json(dataclasses.asdict(report))
     else:
         print(f"added {report.added} images and {report.variants} variants; {report.known} images were known")
+        if report.added:
+            print("images that were deleted and kept (undelete_s) are back; delete them again")
         if report.without_sidecar:
             print(f"{report.without_sidecar} came without filename and metadata (see the setting sidecars)")
     for ident, reason in report.failed.items():

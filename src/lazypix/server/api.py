@@ -30,13 +30,15 @@ from lazypix.settings import Settings
 from lazypix.upkeep.cleaning import purge
 
 _MOST_LISTED = 1000
+_LOOKERS = 16
+_READY_S = 5.0
 
 T = TypeVar("T")
 _Handler = Callable[[Request], Awaitable[Answer]]
 _Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
 
-# No replica can be configured yet; a client that asked to be called when syncing is done is told so.
-_NOTICE = (b"lazypix-notice", b"callback not called: no replica is configured")
+# Nothing is replicated by the server yet; a client that asked to be called when syncing is done is told so.
+_NOTICE = (b"lazypix-notice", b"callback not called: uploads are not replicated yet")
 
 
 class Api:
@@ -49,11 +51,14 @@ class Api:
         self._places = asyncio.Semaphore(settings.uploads)
         # Storing an upload waits for its decoding; it must not keep other requests from their threads.
         self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
+        self._looking = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="lazypix-api")
+        self._checking = ThreadPoolExecutor(1, thread_name_prefix="lazypix-check")  # many ask for health, one looks
         self._ahead = Ahead(library)
 
     def close(self) -> None:
         """Finish the uploads that are being stored; sizes that are not made yet are made when asked for."""
-        self._storing.shutdown(wait=True)
+        for pool in (self._storing, self._looking, self._checking):
+            pool.shutdown(wait=True, cancel_futures=pool is not self._storing)
         self._ahead.close()
 
     def routes(self) -> list[Route]:
@@ -116,19 +121,19 @@ class Api:
     async def delete(self, request: Request) -> Answer:
         """`DELETE /image/<ident>`: remove the original and all variants."""
         ident, _ = split_name(request.path_params["name"])
-        await asyncio.to_thread(self._library.delete, ident)
+        await self._in_time(self._library.delete, ident)
         return envelope(200, {"ident": ident})
 
     async def undelete(self, request: Request) -> Answer:
         """`POST /undelete/<ident>`: have a deleted image back, as long as it is kept."""
         ident, _ = split_name(request.path_params["ident"])
-        image = await asyncio.to_thread(self._library.undelete, ident)
+        image = await self._in_time(self._library.undelete, ident)
         return envelope(200, image.facts())
 
     async def purge(self, request: Request) -> Answer:
         """`DELETE /variants/<ident>`: drop the stored variants of an image; they are made again when asked for."""
         ident, _ = split_name(request.path_params["ident"])
-        number, size = await asyncio.to_thread(purge, self._library, ident=ident)
+        number, size = await self._in_time(purge, self._library, ident=ident)
         return envelope(200, {"ident": ident, "dropped": number, "bytes": size})
 
     async def images(self, request: Request) -> Answer:
@@ -136,19 +141,19 @@ class Api:
         options = list(request.query_params.multi_items())
         paging = {name: value for name, value in options if name in ("limit", "before")}
         limit = paging.get("limit", "100")
-        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_LISTED:
+        if not limit.isdecimal() or len(limit) > 6 or not 1 <= int(limit) <= _MOST_LISTED:
             raise BadRequest(f"limit={limit[:16]!r} is not accepted; accepted: 1 to {_MOST_LISTED}")
         search = Search.of((name, value) for name, value in options if name not in ("limit", "before"))
         listed = partial(self._library.list, limit=int(limit), before=paging.get("before"), search=search)
-        found = await asyncio.to_thread(listed)
+        found = await self._in_time(listed)
         last = found[-1].ident if len(found) == int(limit) else None
         return envelope(200, {"images": [image.facts() for image in found], "before": last})
 
     async def info(self, request: Request) -> Answer:
         """`GET /info/<ident>`: what is known of an image, and which variants are stored."""
         ident, _ = split_name(request.path_params["ident"])
-        image = await asyncio.to_thread(self._library.get, ident)
-        variants = await asyncio.to_thread(self._library.variants, ident)
+        image = await self._in_time(self._library.get, ident)
+        variants = await self._in_time(self._library.variants, ident)
         return envelope(200, image.facts() | {"variants": [variant.facts() for variant in variants]})
 
     async def healthz(self, _: Request) -> Answer:
@@ -157,7 +162,7 @@ class Api:
 
     async def readyz(self, _: Request) -> Answer:
         """`GET /readyz`: catalog and store answer too; 503 when they do not."""
-        await asyncio.to_thread(self._library.check)
+        await self._in_time(self._library.check, pool=self._checking, seconds=_READY_S)
         return json_answer(200, b'{"status": "ok"}')
 
     def _sizes(self, form: Form) -> list[Size]:
@@ -191,7 +196,7 @@ class Api:
 
     async def _named(self, request: Request) -> Image:
         ident, _ = split_name(request.path_params["name"])
-        return await asyncio.to_thread(self._library.get, ident)
+        return await self._in_time(self._library.get, ident)
 
     @asynccontextmanager
     async def _form(self, request: Request, *fields: str) -> AsyncIterator[Form]:
@@ -214,6 +219,22 @@ class Api:
                 if name not in accepted:
                     raise BadUpload(f"Unknown field {name[:40]!r}; accepted: {', '.join(accepted)}")
             yield form
+
+    async def _in_time(
+        self,
+        work: Callable[..., T],
+        *args: Any,
+        pool: ThreadPoolExecutor | None = None,
+        seconds: float | None = None,
+        **options: Any,
+    ) -> T:
+        """Do blocking work in a thread; a store or catalog that hangs is not waited for longer than for an image."""
+        seconds = seconds or self._settings.request_deadline_s
+        task = asyncio.get_running_loop().run_in_executor(pool or self._looking, partial(work, *args, **options))
+        try:
+            return await asyncio.wait_for(task, seconds)
+        except TimeoutError:
+            raise Busy(f"Store or catalog did not answer within {seconds:g} seconds; ask again later") from None
 
     def _writing(self, handle: _Handler) -> _Endpoint:
         async def endpoint(request: Request) -> AnswerResponse:

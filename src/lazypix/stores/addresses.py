@@ -27,6 +27,12 @@ from lazypix.stores.memory import MemoryStore
 
 ACCEPTED = "file:///<folder>, s3://<bucket>/<prefix>, gs://…, az://…, beansdb://<host>:<port>,…, memory:"
 
+OPTIONS = frozenset((
+    "endpoint", "region", "virtual_hosted", "checksum", "unsigned_payload", "anonymous", "account", "emulator",
+    "public_url", "cache_control", "timeout", "retries", "copies", "writes", "reads",
+))  # fmt: skip
+"""All options that addresses can have; none of them is secret."""
+
 _SECRETS = {
     "s3": {"access_key": "access_key_id", "secret_key": "secret_access_key", "token": "token"},
     "gs": {"secret_key": "service_account_key"},

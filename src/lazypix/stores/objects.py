@@ -33,7 +33,7 @@ T = TypeVar("T")
 _PART_BYTES = 8 * 1024 * 1024
 _RANGE_BYTES = 4 * 1024 * 1024
 _CREATE_WHOLE_BYTES = 128 * 1024 * 1024  # what is larger goes in parts, which cannot be conditional
-_PROBE = "lazypix-probe"
+_PROBE = "lazypix.probe"  # no ident has a dot
 TRIES = 4
 """How often a request is tried before the service is said to have failed."""
 CACHE_CONTROL = "public, max-age=86400"

@@ -15,12 +15,13 @@ from lazypix.filenames import base_name
 from lazypix.library import Library
 
 Entry = tuple[Image, State]
-Step = Literal["skip", "add", "resume", "mend", "trash", "undelete", "delete", "bury"]
+Step = Literal["skip", "add", "mend", "trash", "undelete", "delete", "bury"]
 Outcome = Literal["copied", "skipped", "deleted"]
 GiveOriginal = Callable[[], AbstractContextManager[Path]]
 """Gives a file with the verified bytes of an original while it is used; whoever uses it may move it away."""
 
 _ATTEMPTS = 5
+_DAY_S = 86_400.0
 
 
 def next_step(image: Image, state: State, there: Entry | None, *, follow: bool) -> Step:
@@ -41,10 +42,7 @@ def next_step(image: Image, state: State, there: Entry | None, *, follow: bool) 
     if known.sha256 != image.sha256:
         raise IdentTaken(f"The ident {image.ident} has other bytes there; existing data is never replaced")
     if its_state in ("pending", "withdrawn"):
-        # A claim of our own that was cut short is told from somebody's upload of the same bytes by its time.
-        if its_state == "withdrawn" or known.created != image.created:
-            raise Busy(f"Somebody else's upload of {image.ident} is under way there, or given up; try again later")
-        return "delete" if state in DELETED else "resume"
+        raise Busy(f"Somebody else's upload of {image.ident} is under way there, or given up; try again later")
     if its_state in DELETED:
         if state == "trashed":
             return "skip"
@@ -66,8 +64,9 @@ def _change(ident: str, state: State, *, follow: bool) -> Step:
 class Intake:
     """Takes images into a library. Safe to use from many threads, and beside others that write to the library.
 
-    The ident is claimed, the original stored durably, and only then the image published: whenever this is cut short,
-    nothing but a claim is left, which the next time is recognised and completed, or which a sweeper removes.
+    The original is stored durably, and only then the image is written into the catalog, as it is for good. It was
+    acknowledged once, and is never a claim that somebody could undo: whenever this is cut short a blob is left at
+    most, which the next time is recognised by its SHA-256.
     """
 
     def __init__(self, library: Library, *, follow: bool) -> None:
@@ -98,11 +97,13 @@ class Intake:
     def _carry_out(self, step: Step, image: Image, state: State, original: GiveOriginal) -> Outcome:
         if step == "skip":
             return "skipped"
-        if step in ("add", "resume"):
+        if step == "add":
             with original() as path:
-                self._store(image, path, claimed=step == "resume")
+                self._store(image, path)
             self._library.originals.put_sidecar(image)
-            self._publish(image.ident, state)
+            trash_s = max(_DAY_S, self._library.undelete_s)
+            if not self._catalog.adopt(image, state="trashed" if state == "trashed" else "ready", trash_s=trash_s):
+                raise _Changed
             return "copied"
         if step == "mend":
             with original() as path:
@@ -112,22 +113,17 @@ class Intake:
             return "copied"
         return self._follow_deletion(step, image)
 
-    def _store(self, image: Image, path: Path, *, claimed: bool) -> None:
-        """Claim the ident and store the original; one that a run before has left is stored anew, to be durable."""
-        store, key = self._library.store, self._library.originals.key(image)
+    def _store(self, image: Image, path: Path) -> None:
+        """Store the original; one that is there already, of a run before or in a store that is common, stays."""
+        key = self._library.originals.key(image)
         left = self._stored_sha256(key)
+        if left is None:
+            try:
+                self._library.store.create(key, path)
+            except BlobExists:  # since a moment ago, by another one that takes in the same image, or by an upload
+                left = self._stored_sha256(key)
         if left not in (None, image.sha256):
             raise IdentTaken(f"The store there has other bytes of {image.ident}, of which its catalog does not know")
-        if not claimed:
-            self._claim(image)
-        try:
-            (store.create if left is None else store.put)(key, path)
-        except BlobExists:  # since a moment ago, by another one that takes in the same image, or by an upload
-            if self._stored_sha256(key) == image.sha256:
-                return
-            if self._catalog.withdraw(image.ident):  # the blobs are not ours to remove
-                self._catalog.abandon(image.ident)
-            raise IdentTaken(f"The ident {image.ident} is taken; existing data is never replaced") from None
 
     def _stored_sha256(self, key: str) -> str | None:
         found = hashlib.sha256()
@@ -139,33 +135,20 @@ class Intake:
             return None
         return found.hexdigest()
 
-    def _claim(self, image: Image) -> None:
-        try:
-            self._catalog.claim(image)
-        except IdentTaken:
-            raise _Changed from None
-
-    def _publish(self, ident: str, state: State) -> None:
-        try:
-            self._catalog.publish(ident, state="trashed" if state == "trashed" else "ready")
-        except UnknownImage:
-            raise _Changed from None
-
     def _follow_deletion(self, step: Step, image: Image) -> Outcome:
         ident, originals = image.ident, self._library.originals
         if step == "bury":
-            if not self._catalog.adopt(image, state="gone"):
+            if not self._catalog.adopt(image, state="deleting"):
                 raise _Changed
+            originals.remove_blobs(ident)  # a run before may have been killed when it had stored the original
+            self._catalog.end_delete(ident)
             return "deleted"
         try:
             if step == "undelete":
                 originals.undelete(ident)
                 return "copied"
             if step == "trash":
-                originals.delete(ident, trash_s=max(86_400.0, self._library.undelete_s))
-            elif self._catalog.give_up(ident) or self._catalog.empty_trash(ident):
-                originals.remove_blobs(ident)
-                self._catalog.end_delete(ident)
+                originals.delete(ident, trash_s=max(_DAY_S, self._library.undelete_s))
             else:
                 originals.delete(ident, trash_s=0)
         except UnknownImage:

@@ -39,8 +39,8 @@ def reindex(library: Library, *, progress: Callable[[ReindexReport], None] = lam
 
     Originals are read and decoded, as in an upload. Filename, metadata and the time of upload come from the sidecar
     that lies beside the original, if there is one; its SHA-256 must be the original's. Without it they are lost, and
-    the time is that of the blob. Idents that were given to images deleted since are not known to the store, and so
-    free again. Running it twice does no harm.
+    the time is that of the blob. The store does not know what was deleted: an image that was in the trash is ready
+    again, and idents that were given to images deleted since are free. Running it twice does no harm.
     """
     report = ReindexReport()
     for folder in folders_of(library):
@@ -75,7 +75,7 @@ def _index(library: Library, folder: Folder, report: ReindexReport) -> None:
 
 def _image_of(library: Library, folder: Folder, original: Blob) -> tuple[Image, bool]:
     """Return what can be known of an original, and whether its sidecar told the rest."""
-    with library.incoming.new() as copy:
+    with library.incoming.new(max_bytes=original.size) as copy:
         for piece in library.store.read(original.key):
             copy.write(piece)
         copy.finish()

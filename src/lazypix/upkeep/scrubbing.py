@@ -112,7 +112,7 @@ def mend(library: Library, image: Image, copies: BlobStore) -> bool:
     """Put the replica's copy of an original in place of the damaged one, if it is good; return whether it was."""
     key = library.originals.key(image)
     try:
-        with library.incoming.new() as copy:
+        with library.incoming.new(max_bytes=image.size) as copy:
             for piece in copies.read(key):
                 copy.write(piece)
             copy.finish()

@@ -56,7 +56,9 @@ def verify(
     number = 0
     for state in ("ready", "trashed"):
         for image in library.catalog.walk(state=state):
-            yield from _check_image(library, image, contents=contents)
+            problems = list(_check_image(library, image, contents=contents))
+            if problems and library.catalog.states([image.ident]).get(image.ident) == state:
+                yield from problems  # else it was deleted, or had back, meanwhile
             number += 1
             progress(number)
     yield from unknown_blobs(library)

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("filename_key", KEY, nullable=False, server_default=""),
         sa.Column("checked_us", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("damaged", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("claim", sa.String(32), nullable=True),
     ):
         op.add_column("images", column)
     op.add_column("variants", sa.Column("sha256", sa.String(64), nullable=True))
