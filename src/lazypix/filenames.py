@@ -10,7 +10,7 @@ from lazypix.formats import by_extension, by_name
 
 _LONGEST = 255
 _PROGRAMS = ("exe", "dll")
-_SAYS_NOTHING = ("application/octet-stream", "text/plain", "text/x-")
+_SAYS_NOTHING = ("application/octet-stream",)
 
 
 def base_name(filename: str | None) -> str | None:

@@ -115,7 +115,7 @@ def test_a_size_that_no_image_could_have_is_refused_before_anything_is_stored(
     assert client.get("/info/huge").status_code == 404
 
 
-@pytest.mark.parametrize("name", ["a.bin", "a.so", "a.h", "a.dat", "blob"])
+@pytest.mark.parametrize("name", ["a.bin", "a.so", "a.dat", "blob"])
 def test_a_name_that_says_nothing_of_pictures_is_fine(client: httpx.Client, name: str) -> None:
     answer = client.post("/upload", files={"image": (name, SMALL)})
     assert answer.status_code == 201, answer.text

@@ -192,7 +192,7 @@ def test_an_image_that_is_deleted_while_it_is_copied(source: Library, opened: Op
     source.store = Deleting(source.store)
     report = copy_library(source, target, threads=1)
     assert (report.failed, report.deleted, report.copied) == (0, 1, 0)
-    assert target.catalog.states(["cat"]) == {"cat": "gone"}
+    assert target.catalog.states(["cat"]) == {"cat": "deleted"}
     assert all_blobs(target) == []
 
 

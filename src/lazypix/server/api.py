@@ -24,7 +24,7 @@ from lazypix.library import Library
 from lazypix.plan import check_size
 from lazypix.server.access import WriteAccess, split_url
 from lazypix.server.ahead import Ahead
-from lazypix.server.forms import Form, receive_form
+from lazypix.server.forms import IMAGE, Form, receive_form
 from lazypix.server.send import AnswerResponse
 from lazypix.settings import Settings
 from lazypix.upkeep.cleaning import purge
@@ -93,7 +93,7 @@ class Api:
 
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
-        async with self._place(), self._form(request, "image", "ident", "metadata") as form:
+        async with self._place(), self._form(request, IMAGE, "ident", "metadata") as form:
             sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
             image = await self._add(form)
@@ -202,8 +202,9 @@ class Api:
     async def _form(self, request: Request, *fields: str) -> AsyncIterator[Form]:
         """Receive the form of a request; `fields` are those that it may have besides those of every form."""
         headers = dict(request.scope["headers"])
-        if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
-            yield Form()  # nothing was sent: all is left to the defaults
+        nothing_sent = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
+        if nothing_sent and IMAGE not in fields:
+            yield Form()  # all is left to the defaults
             return
         async with receive_form(
             request.receive,

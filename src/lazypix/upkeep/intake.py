@@ -140,7 +140,8 @@ class Intake:
         if step == "bury":
             if not self._catalog.adopt(image, state="deleting"):
                 raise _Changed
-            originals.remove_blobs(ident)  # a run before may have been killed when it had stored the original
+            if self._stored_sha256(originals.key(image)) == image.sha256:
+                originals.remove_blobs(ident)  # stored by a run before, which was killed then
             self._catalog.end_delete(ident)
             return "deleted"
         try:
