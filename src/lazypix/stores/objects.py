@@ -253,9 +253,13 @@ class ObjectStore:
             raise StoreFailed(f"The store has other bytes under {key} than were sent")
 
     def _is_as_stored(self, body: bytes, tag: str | None) -> bool:
-        """Compare bytes that came with the service's own checksum, where it has one of the whole."""
+        """Compare bytes that came with the service's own checksum, where it has one of the whole.
+
+        A poor service gives bytes and tag of different moments while a blob is replaced.
+        """
         plain = (tag or "").strip('"')
-        if self._found is None or not self._found.tags_are_md5 or not re.fullmatch("[0-9a-f]{32}", plain):
+        able = self._found
+        if able is None or not (able.tags_are_md5 and able.creates_once) or not re.fullmatch("[0-9a-f]{32}", plain):
             return True
         return plain == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
