@@ -109,19 +109,15 @@ def test_a_poor_service_is_asked_before_it_is_written_to(poor: BlobStore) -> Non
 
 def test_a_short_outage_is_sat_out(seaweedfs: Program) -> None:
     with weather_before(seaweedfs.port) as proxy:
-        store = s3_store(seaweedfs, uuid.uuid4().hex, port=proxy.port)
+        store = s3_store(seaweedfs, uuid.uuid4().hex, port=proxy.port, retries="12")
         store.put("a/b.jpg", b"body")
-        for act in (
-            lambda: store.get("a/b.jpg"),
-            lambda: store.put("a/c.jpg", b"c"),
-            lambda: store.create("a/d.jpg", b"d"),
-        ):
+        for act in (lambda: store.get("a/b.jpg"), lambda: store.put("a/c.jpg", b"c")):
             proxy.change("down")
-            timer = threading.Timer(0.25, proxy.change, ["fair"])
+            timer = threading.Timer(0.2, proxy.change, ["fair"])
             timer.start()
             act()
             timer.join()
-    assert store is not None
+        assert store.get("a/c.jpg") == b"c"
 
 
 def test_a_create_whose_answer_was_lost_is_known_for_ours(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
