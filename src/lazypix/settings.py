@@ -28,7 +28,7 @@ from lazypix.keys import KeyScheme
 from lazypix.library import Library
 from lazypix.plan import Limits
 from lazypix.stores import BlobStore
-from lazypix.stores.addresses import OPTIONS, open_store
+from lazypix.stores.addresses import open_store, without_secrets
 
 PREFIX = "LAZYPIX_"
 FILE_VARIABLE = "LAZYPIX_CONFIG"
@@ -259,17 +259,7 @@ def load_library(path: Path) -> Settings:
 def shown(settings: Settings) -> dict[str, Any]:
     """Return the settings in force as plain values, secrets masked."""
     values = settings.model_dump(mode="json")
-    return values | {name: _without_secrets(values[name]) for name in ("store", "replica")}
-
-
-def _without_secrets(address: str) -> str:
-    """Return an address without what may be secret in it: who it is for, and options that it does not have."""
-    head, mark, query = address.partition("?")
-    scheme, slashes, rest = head.partition("://")
-    _, at, place = rest.rpartition("@")
-    options = [option for option in query.split("&") if option.partition("=")[0] in OPTIONS]
-    shown = f"{scheme}{slashes}{'********@' if at else ''}{place}" if slashes else head
-    return shown + (mark + "&".join(options) if options else "")
+    return values | {name: without_secrets(values[name]) for name in ("store", "replica")}
 
 
 def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bool = True) -> Library:

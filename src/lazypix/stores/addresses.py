@@ -27,11 +27,11 @@ from lazypix.stores.memory import MemoryStore
 
 ACCEPTED = "file:///<folder>, s3://<bucket>/<prefix>, gs://…, az://…, beansdb://<host>:<port>,…, memory:"
 
-OPTIONS = frozenset((
+# All options that addresses can have; none of them is secret.
+_OPTIONS = frozenset((
     "endpoint", "region", "virtual_hosted", "checksum", "unsigned_payload", "anonymous", "account", "emulator",
     "public_url", "cache_control", "timeout", "retries", "copies", "writes", "reads",
 ))  # fmt: skip
-"""All options that addresses can have; none of them is secret."""
 
 _SECRETS = {
     "s3": {"access_key": "access_key_id", "secret_key": "secret_access_key", "token": "token"},
@@ -69,6 +69,16 @@ def open_store(address: str, *, secrets: Mapping[str, str] | None = None) -> Blo
     if opener is None:
         raise SettingsError(f"store={parts.scheme[:20] or address[:20]!r} is not accepted; accepted: {ACCEPTED}")
     return opener(_Address(parts, unquote(parts.path).strip("/"), dict(pairs), secrets or {}))
+
+
+def without_secrets(address: str) -> str:
+    """Return an address as it may be shown: without a login, and without options that addresses do not have."""
+    head, mark, query = address.partition("?")
+    scheme, slashes, rest = head.partition("://")
+    _, at, place = rest.rpartition("@")
+    options = [option for option in query.split("&") if option.partition("=")[0] in _OPTIONS]
+    shown = f"{scheme}{slashes}{'********@' if at else ''}{place}" if slashes else head
+    return shown + (mark + "&".join(options) if options else "")
 
 
 def _open_folder(address: _Address) -> BlobStore:

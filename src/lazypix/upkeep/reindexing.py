@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lazypix.catalog import Image, StoredVariant
-from lazypix.errors import BlobMissing, LazypixError
+from lazypix.errors import BlobMissing, LazypixError, OriginalDamaged
 from lazypix.keys import SIDECAR
 from lazypix.library import Library
 from lazypix.stores import Blob
@@ -82,7 +82,7 @@ def _image_of(library: Library, folder: Folder, original: Blob) -> tuple[Image, 
         probe = library.engine.inspect(str(copy.path), library.limits).result()
         facts = _sidecar(library, folder.ident)
         if facts is not None and facts.get("sha256") != copy.sha256:
-            raise LazypixError("the original is not the one of which its sidecar tells; it may be damaged")
+            raise OriginalDamaged("The original is not the one of which its sidecar tells")
         image = Image(
             ident=folder.ident, sha256=copy.sha256, size=copy.size, probe=probe,
             created=datetime.fromisoformat(facts["created"]).astimezone(UTC) if facts else original.modified,
