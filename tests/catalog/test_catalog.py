@@ -526,6 +526,13 @@ def test_every_released_schema_is_brought_up_and_loses_nothing(url: str, revisio
             assert [i.ident for i in catalog.search(Search(metadata={"n": 42, "album": "a0"}))] == ["i0042"]
             assert len(catalog.search(Search(metadata={"album": "a0"}), limit=1000)) == 358
             assert variant.used == variant.created
+            assert catalog.unchecked(until_us=-1, limit=1) == [], "nothing looks damaged"
+            assert [image.ident for _, image in catalog.unchecked(until_us=3, limit=9)] == [
+                "i0000",
+                "i0001",
+                "i0002",
+                "i0003",
+            ]
     Catalog.open(url).close()
 
 

@@ -106,3 +106,22 @@ def test_the_server_scrubs_by_the_way(tmp_path: Path) -> None:
         until(found)
     with Library.open(tmp_path, engine=IdleEngine()) as library:
         assert library.get("cat").damaged
+
+
+def test_what_only_looked_damaged_is_served_again_without_help(tmp_path: Path) -> None:
+    settings = load({"data": tmp_path}, {})
+    assert settings.scrub_rate == 0
+    with Library.open(tmp_path) as library:
+        for ident in ("cat", "dog"):
+            library.add(PICTURE, ident=ident)
+        library.catalog.mark("cat", damaged=True)  # by a read over a bad connection
+        assert isinstance(library.store, LocalStore)
+        (library.store.root / "dog" / "origin.jpg").write_bytes(b"")
+
+        def mended() -> bool:
+            _scrub(library, settings)
+            library.originals.forget("cat")
+            return not library.get("cat").damaged
+
+        until(mended)
+        assert not library.get("dog").damaged, "nothing else is read as long as no rate is set"

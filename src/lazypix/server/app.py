@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -171,20 +172,20 @@ async def _keep_in_order(library: Library, settings: Settings) -> None:
         await asyncio.sleep(_SWEEP_EVERY_S)
         try:
             await asyncio.to_thread(library.sweep)
-            if settings.scrub_rate:
-                await asyncio.to_thread(_scrub, library, settings)
+            await asyncio.to_thread(_scrub, library, settings)
         except Exception as error:  # noqa: BLE001  # the next time may go better
             log.warning("sweeping or scrubbing failed, and will be tried again: %s", error)
 
 
 def _scrub(library: Library, settings: Settings) -> None:
-    """Verify some originals, in one process of a machine."""
+    """Verify some originals, in one process of a machine; those that were found damaged in any case.
+
+    One that only looked so, because the way to its store was bad, is served again then, without anybody's help.
+    """
+    older_than_s = settings.scrub_days * 86_400 if settings.scrub_rate else math.inf
     with library.locks.hold("scrub", patience_s=0) as alone:
         if alone:
-            scrub(
-                library, bytes_per_s=settings.scrub_rate, older_than_s=settings.scrub_days * 86_400,
-                budget_s=_SCRUB_FOR_S,
-            )  # fmt: skip
+            scrub(library, bytes_per_s=settings.scrub_rate, older_than_s=older_than_s, budget_s=_SCRUB_FOR_S)
 
 
 async def _on_error(request: Request, error: Exception) -> AnswerResponse:

@@ -57,8 +57,8 @@ class ObjectStore:
     `make_client(retries)` makes an obstore client, whose requests are retried with growing, jittered waits. What the
     service can do is tried out once, before it is first relied upon: some S3 servers ignore conditions and replace
     what is there, or answer a range with everything. `cache_control` is set on every object; `public_url` is where
-    the world reads the bucket, for `url`. A body over 128 MiB is looked for and then sent in parts: no condition guards
-    those, only the claim before them. Not to be used in a forked child of a process that used it before.
+    the world reads the bucket, for `url`. A body over 128 MiB is looked for and then sent in parts: no condition
+    guards those, only the claim before them. Not to be used in a forked child of a process that used it before.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,16 +66,19 @@ def scrub(
 ) -> ScrubReport:
     """Verify the originals that were not verified for `older_than_s` seconds, those that wait longest first.
 
+    Those that are known to be damaged are verified whatever their age; with infinity, they alone.
+
     One that is not what was uploaded is marked, so that it is not served, nor rendered, any more; then it is mended
     from the replica (the library's own unless another is given), or stays marked until a later scrub can mend it. At
     most `bytes_per_s` are read, for at most `budget_s` seconds: what is left comes first the next time.
     """
     report, pace = ScrubReport(), Pace(bytes_per_s)
-    begun, start_us = time.monotonic(), time.time_ns() // 1000
+    begun = time.monotonic()
+    until_us = max(0, int((time.time() - older_than_s) * 1e6)) if older_than_s < math.inf else 0
     behind: tuple[int, str] | None = None
     copies = replica or library.replica
     while True:
-        page = library.catalog.unchecked(until_us=start_us - int(older_than_s * 1e6), behind=behind, limit=_PAGE)
+        page = library.catalog.unchecked(until_us=until_us, behind=behind, limit=_PAGE)
         for checked_us, image in page:
             if budget_s is not None and time.monotonic() - begun > budget_s:
                 return report

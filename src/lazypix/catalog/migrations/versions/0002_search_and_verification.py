@@ -72,3 +72,4 @@ def fill() -> None:
         if found:
             connection.execute(sa.insert(terms), found)
     connection.execute(sa.text("UPDATE variants SET used_us = created_us"))
+    connection.execute(sa.text("UPDATE images SET checked_us = created_us"))  # an upload is verified
