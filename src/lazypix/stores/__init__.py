@@ -183,3 +183,10 @@ def check_key(key: str) -> str:
     if any(not s or s[0] == "." or "\\" in s or len(s.encode()) > 255 or not s.isprintable() for s in segments):
         raise ValueError(f"malformed key {key!r}")
     return key
+
+
+def pieces_of(body: bytes, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+    """Yield a part of a body that is in memory as `BlobStore.read` does."""
+    stop = len(body) if length is None else min(len(body), start + length)
+    for begin in range(start, stop, PIECE_BYTES):
+        yield body[begin : min(stop, begin + PIECE_BYTES)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lazypix.errors import BlobExists, BlobMissing, SettingsError, StoreFailed, TooLarge
-from lazypix.stores import PIECE_BYTES, Blob, Capabilities, RepairReport, check_key
+from lazypix.stores import Blob, Capabilities, RepairReport, check_key, pieces_of
 from lazypix.stores.beansdb_protocol import (
     BUCKETS,
     MAX_NAME_BYTES,
@@ -103,10 +103,7 @@ class BeansdbStore:
         raise StoreFailed(f"{key} changes too often to be read")
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        body = self.get(key)
-        stop = len(body) if length is None else min(len(body), start + length)
-        for begin in range(start, stop, PIECE_BYTES):
-            yield body[begin : min(stop, begin + PIECE_BYTES)]
+        yield from pieces_of(self.get(key), start, length)
 
     def head(self, key: str) -> Blob:
         name = self._name(key)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lazypix.errors import BlobExists, BlobMissing
-from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key
+from lazypix.stores import Blob, Capabilities, check_key, pieces_of
 
 
 class MemoryStore:
@@ -35,10 +35,7 @@ class MemoryStore:
         return self._found(key)[0]
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        body = self._found(key)[0]
-        stop = len(body) if length is None else min(len(body), start + length)
-        for begin in range(start, stop, PIECE_BYTES):
-            yield body[begin : min(stop, begin + PIECE_BYTES)]
+        yield from pieces_of(self._found(key)[0], start, length)
 
     def head(self, key: str) -> Blob:
         return self._found(key)[1]

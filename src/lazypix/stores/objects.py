@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from lazypix.errors import BlobExists, BlobMissing, StoreFailed, StoreFull
 from lazypix.formats import by_extension
-from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key
+from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key, pieces_of
 from lazypix.stores.object_errors import translated
 
 if TYPE_CHECKING:
@@ -275,8 +275,7 @@ class ObjectStore:
                 part = obstore.get_range(self._client, key, start=begin, end=end).to_bytes()
             if len(part) != end - begin:
                 raise StoreFailed(f"The store gave {len(part)} of {end - begin} bytes of {key}")
-            for at in range(0, len(part), PIECE_BYTES):
-                yield part[at : at + PIECE_BYTES]
+            yield from pieces_of(part)
 
     def _in_stream(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         """Read everything, and pass on what is wanted."""
@@ -288,8 +287,7 @@ class ObjectStore:
                 piece = bytes(chunk)
                 wanted = piece[max(0, start - position) : max(0, stop - position)]
                 position += len(piece)
-                for at in range(0, len(wanted), PIECE_BYTES):
-                    yield wanted[at : at + PIECE_BYTES]
+                yield from pieces_of(wanted)
                 if position >= stop:
                     return
 
