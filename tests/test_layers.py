@@ -15,7 +15,7 @@ SOURCE = Path(lazypix.__file__).parent
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
     "generations", "answers", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
-    "nginx", "server", "cli", "__main__",
+    "composition", "nginx", "server", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
@@ -28,7 +28,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "asyncio": "server",
     "python_multipart": "server",
     "typer": "cli",
-    "pydantic": "settings",
+    "pydantic": ("settings", "composition"),
     "redis": "cache",
     "pymemcache": ("cache", "stores"),
     "obstore": "stores",

@@ -23,7 +23,7 @@ from lazypix.errors import (
     IdentTaken,
 )
 from lazypix.keys import KeyScheme
-from lazypix.lease import Flight
+from lazypix.lease.flight import Flight
 from lazypix.plan import Probe
 from lazypix.transform import Transform
 from lazypix.variants import Variant

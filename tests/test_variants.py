@@ -24,7 +24,7 @@ from lazypix.errors import (
     StoreFull,
     UnknownImage,
 )
-from lazypix.lease import Flight
+from lazypix.lease.flight import Flight
 from lazypix.plan import Plan
 from lazypix.stores.local import LocalStore
 from lazypix.transform import Transform

@@ -17,7 +17,8 @@ from lazypix.formats import by_name
 from lazypix.generations import Generations
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident
-from lazypix.lease import Flight, FolderInUse, KeyLocks
+from lazypix.lease.flight import Flight
+from lazypix.lease.locks import FolderInUse, KeyLocks
 from lazypix.originals import Originals
 from lazypix.plan import Limits
 from lazypix.sharing import Sharing

@@ -15,7 +15,8 @@ from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.engine import Engine
 from lazypix.errors import RendererLost
 from lazypix.formats import by_name
-from lazypix.lease import Flight, KeyLocks, SingleFlight
+from lazypix.lease.flight import Flight, SingleFlight
+from lazypix.lease.locks import KeyLocks
 from lazypix.originals import Originals
 from lazypix.plan import Limits, Plan, is_heavy, make_plan
 from lazypix.quarantine import Quarantine

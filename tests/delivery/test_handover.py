@@ -12,12 +12,13 @@ from tests.engine.pictures import encoded, jpg, noise, quadrants
 from tests.wrapped import WrappedStore
 
 from lazypix import Library
+from lazypix.composition import make_delivery
 from lazypix.delivery import Delivery
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import SettingsError
 from lazypix.handover import StoredImages, choose_handover
 from lazypix.http import Answer, Request
-from lazypix.settings import load, make_delivery
+from lazypix.settings import load
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore
 

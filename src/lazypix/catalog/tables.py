@@ -75,6 +75,55 @@ variants = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=True),  # of the bytes
     Column("used_us", BigInteger, nullable=False, server_default="0"),  # about when it was last read
+    Column("fence", BigInteger, nullable=False, server_default="0"),  # of the lease under which it was made
     Index("variants_by_use", "used_us"),
     Index("variants_by_stem", "stem", "ident"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("token", String(32), nullable=False),  # whose it is
+    Column("fence", BigInteger, nullable=False),  # grows with each holder
+    Column("until_us", BigInteger, nullable=False),  # microseconds since 1970 by the database's clock
+    Index("leases_by_end", "until_us"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    # See catalog.jobs.JobState.
+    Column("state", String(16), nullable=False),
+    Column("kind", Key, nullable=False),
+    Column("ident", Ident, nullable=True),  # the image it is about; not a reference: it may outlive the image
+    Column("payload", JSON, nullable=False),
+    Column("priority", Integer, nullable=False),  # lower is sooner
+    Column("caller", String(64), nullable=False),  # whose turn it takes
+    Column("turn", BigInteger, nullable=False),  # the start tag of fair queueing
+    Column("batch", String(32), nullable=True),  # jobs that belong together
+    Column("waits", Boolean, nullable=False, server_default=false()),  # for the rest of its batch
+    Column("unique_key", Key, nullable=True),  # of jobs that would do the same, one waits
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column(
+        "due_us", BigInteger, nullable=False, comment="when it may be begun; when running, until when it is taken"
+    ),
+    Column("token", String(32), nullable=True),  # of who carries it out
+    Column("error", Text, nullable=True),  # of the last attempt
+    Column("created_us", BigInteger, nullable=False),
+    Index("jobs_by_turn", "state", "kind", "priority", "turn", "id"),
+    Index("jobs_by_due", "state", "due_us"),
+    Index("jobs_by_batch", "batch"),
+    Index("jobs_by_image", "ident"),
+    Index("jobs_by_unique_key", "unique_key", unique=True),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("ident", Ident, nullable=False),  # what is remembered of this image is not true any more
+    Column("at_us", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # a number is never given twice
 )

@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lazypix.composition import open_library
 from lazypix.engine import Engine
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.library import Library
-from lazypix.settings import load, open_library
+from lazypix.settings import load
 
 FAILED, USAGE = 1, 2
 """Exit codes: something could not be done; the command line or the settings are wrong."""

@@ -15,9 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazypix.cli.common import FAILED, USAGE, DataOption, JsonOption, err, errors_told, fail, group, opened_library
+from lazypix.composition import open_library
 from lazypix.engine.idle import IdleEngine
 from lazypix.library import Library
-from lazypix.settings import Settings, load_library, open_library
+from lazypix.settings import Settings, load_library
 from lazypix.upkeep.archive import export_library, import_library
 from lazypix.upkeep.copying import copy_library
 from lazypix.upkeep.report import Report

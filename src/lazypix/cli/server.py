@@ -13,8 +13,9 @@ from rich.table import Table
 
 from lazypix import __version__
 from lazypix.cli.common import DataOption, JsonOption, errors_told, group, out, print_json
+from lazypix.composition import open_library
 from lazypix.engine.idle import IdleEngine
-from lazypix.settings import Settings, load, open_library, shown
+from lazypix.settings import Settings, load, shown
 
 commands = group()
 

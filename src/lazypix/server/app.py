@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lazypix.composition import make_delivery, make_renderers, open_library
 from lazypix.delivery import Delivery, Making
 from lazypix.dialects.native import MOUNT
 from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
@@ -26,7 +27,7 @@ from lazypix.server.access import WriteAccess
 from lazypix.server.api import Api
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
-from lazypix.settings import Settings, make_delivery, make_renderers, open_library
+from lazypix.settings import Settings
 from lazypix.upkeep.scrubbing import scrub
 
 log = logging.getLogger("lazypix.server")

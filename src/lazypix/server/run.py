@@ -12,12 +12,13 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from lazypix.composition import make_delivery, open_library
 from lazypix.engine.idle import IdleEngine
 from lazypix.engine.processes import bound_allocator_of_children, bound_own_allocator, follow_parent
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.server.app import create
 from lazypix.server.protocol import ImageProtocol
-from lazypix.settings import Settings, make_delivery, open_library
+from lazypix.settings import Settings
 
 log = logging.getLogger("lazypix.server")
 

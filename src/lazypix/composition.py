@@ -1,0 +1,88 @@
+"""How parts are made of settings, and put together: used by the faces only."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from lazypix.answers import QUIET_S, SharedAnswers
+from lazypix.cache.opening import open_cache
+from lazypix.catalog import Catalog
+from lazypix.delivery import Delivery
+from lazypix.engine import Engine
+from lazypix.engine.renderers import RendererEngine, RendererLimits
+from lazypix.handover import choose_handover
+from lazypix.keys import KeyScheme
+from lazypix.library import Library
+from lazypix.settings import Settings
+from lazypix.stores import BlobStore
+from lazypix.stores.addresses import open_store
+
+
+def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bool = True) -> Library:
+    """Make the library that the settings describe; without `engine` it renders in threads. `tidies`: as `Library`."""
+    return Library.open(
+        settings.data,
+        catalog=Catalog.open(settings.catalog.get_secret_value()) if settings.catalog else None,
+        store=_open(settings.store, settings.store_access_key, settings.store_secret_key),
+        replica=_open(settings.replica, settings.replica_access_key, settings.replica_secret_key),
+        engine=engine,
+        limits=settings.limits,
+        keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
+        base_url=settings.base_url,
+        queue=settings.queue,
+        patience_s=settings.request_deadline_s,
+        tidies=tidies,
+        facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
+        sidecars=settings.sidecars,
+        shared=_shared(settings),
+        undelete_s=settings.undelete_s,
+        max_variants=settings.max_variants,
+        max_variant_bytes=settings.max_variant_bytes,
+    )
+
+
+def _shared(settings: Settings) -> SharedAnswers | None:
+    if settings.shared_cache is None:
+        return None
+    quiet_s = max(QUIET_S, 2 * settings.cache_ttl_s)  # longer than facts are believed without a look
+    cache = open_cache(settings.shared_cache.get_secret_value())
+    return SharedAnswers(cache, ttl_s=settings.shared_cache_ttl_s, quiet_s=quiet_s)
+
+
+def _open(address: str, access_key: SecretStr | None, secret_key: SecretStr | None) -> BlobStore | None:
+    if not address:
+        return None
+    given = {"access_key": access_key, "secret_key": secret_key}
+    return open_store(address, secrets={name: key.get_secret_value() for name, key in given.items() if key})
+
+
+def make_renderers(settings: Settings) -> RendererEngine:
+    """Make the renderer processes of one server process: its share of all."""
+    limits = RendererLimits(
+        deadline_s=settings.render_deadline_s,
+        memory_bytes=settings.render_memory_bytes,
+        renders=settings.renders_per_process,
+    )
+    return RendererEngine(max(1, settings.renderers // settings.workers), limits)
+
+
+def make_delivery(settings: Settings, library: Library) -> Delivery:
+    """Make the delivery that the settings describe.
+
+    Raises:
+        SettingsError: the store cannot be answered from as they say.
+    """
+    handover = choose_handover(
+        library.store,
+        stored_images=settings.stored_images,
+        expires_s=settings.redirect_expires_s,
+        max_age_s=settings.max_age_s,
+        accel_redirect=settings.accel_redirect,
+    )
+    return Delivery(
+        library,
+        cache_bytes=settings.cache_bytes,
+        cache_ttl_s=settings.cache_ttl_s / 2,
+        max_age_s=settings.max_age_s,
+        handover=handover,
+    )
