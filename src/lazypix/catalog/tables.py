@@ -106,9 +106,7 @@ jobs = Table(
     Column("waits", Boolean, nullable=False, server_default=false()),  # for the rest of its batch
     Column("unique_key", Key, nullable=True),  # of jobs that would do the same, one waits
     Column("attempts", Integer, nullable=False, server_default="0"),
-    Column(
-        "due_us", BigInteger, nullable=False, comment="when it may be begun; when running, until when it is taken"
-    ),
+    Column("due_us", BigInteger, nullable=False),  # when it may be begun; of one that runs: until when it is taken
     Column("token", String(32), nullable=True),  # of who carries it out
     Column("error", Text, nullable=True),  # of the last attempt
     Column("created_us", BigInteger, nullable=False),
