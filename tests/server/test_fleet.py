@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from tests import programs
 from tests.engine.pictures import jpg, noise
-from tests.programs import ACCESS_KEY, SECRET_KEY, Program
+from tests.fleet.machines import machines, shared_settings
+from tests.programs import SECRET_KEY, Program
 from tests.server.running import Server, running
 from tests.waiting import until
 
@@ -30,15 +29,12 @@ def fleet(
     seaweedfs: Program, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Server, dict[str, str]]]:
     folder = tmp_path_factory.mktemp("fleet")
-    with ExitStack() as stack:
-        redis = stack.enter_context(programs.redis(folder))
-        settings = {
-            "store": f"s3://bucket/{uuid.uuid4().hex}?endpoint=http://{seaweedfs.address}&region=us-east-1",
-            "store_access_key": ACCESS_KEY, "store_secret_key": SECRET_KEY, "catalog": new_database(),
-            "shared_cache": f"redis://{redis.address}/0", "cache_ttl_s": "0",
-        }  # fmt: skip
-        one, two = (stack.enter_context(running(folder / name, **settings)) for name in ("one", "two"))
-        yield one, two, settings
+    with programs.redis(folder) as redis:
+        settings = shared_settings(
+            seaweedfs, new_database(), shared_cache=f"redis://{redis.address}/0", cache_ttl_s="0"
+        )
+        with machines(folder, 2, **settings) as (one, two):
+            yield one, two, settings
 
 
 def test_what_one_stores_the_other_serves(fleet: tuple[Server, Server, dict[str, str]]) -> None:
