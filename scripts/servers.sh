@@ -27,6 +27,7 @@ install nginx nginx-light
 install wrk wrk
 install redis-server redis-server
 install memcached memcached
+install rabbitmq-server rabbitmq-server
 install openssl openssl
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install initdb postgresql
 

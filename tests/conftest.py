@@ -110,6 +110,12 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     yield from _lasting(programs.azurite(tmp_path_factory.mktemp("azurite")))
 
 
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A RabbitMQ server for all tests; each uses a virtual host or queues of its own."""
+    yield from _lasting(programs.rabbitmq(tmp_path_factory.mktemp("rabbitmq")))
+
+
 def _lasting(program: AbstractContextManager[Program]) -> Iterator[Program]:
     with program as running:
         LASTING.add(running.process.pid)

@@ -219,6 +219,39 @@ def memcached(folder: Path, *, port: int | None = None) -> Iterator[Program]:
         yield program
 
 
+@contextmanager
+def rabbitmq(folder: Path, *, port: int | None = None) -> Iterator[Program]:
+    """Run RabbitMQ with a port mapper of its own; durable queues stay in `folder`.
+
+    Debian's wrapper changes the user, the folder and the session, where `Program` would lose it: the script behind it
+    is run. Erlang would start its port mapper as a daemon: here it is there before, in the same process group.
+    """
+    mapper, spread, new = free_ports(3)
+    port = port or new
+    settings = {
+        "HOME": folder,  # where Erlang keeps its cookie
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": mapper,
+        "RABBITMQ_CONF_ENV_FILE": folder / "none.conf",
+        "RABBITMQ_CONFIG_FILE": folder / "none",
+        "RABBITMQ_DIST_PORT": spread,
+        "RABBITMQ_ENABLED_PLUGINS_FILE": folder / "plugins",
+        "RABBITMQ_LOG_BASE": folder,
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_MNESIA_BASE": folder / "mnesia",
+        "RABBITMQ_NODENAME": "lazypix@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": port,
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+    }
+    command = [
+        "/usr/bin/env", *(f"{name}={value}" for name, value in settings.items()), "/bin/sh", "-c", '"$0" & exec "$1"',
+        find("epmd"), find("rabbitmq-server", "/usr/lib/rabbitmq/bin"),
+    ]  # fmt: skip
+    with running(command, port, listens, log=folder / "rabbitmq.log") as program:
+        yield program
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postgres:
     """A running PostgreSQL cluster, and how to start it again."""
