@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ from lazypix.engine.threads import ThreadEngine
 GRACE_S = 10.0
 LASTING: set[int] = set()
 """Processes that serve all tests, and end with the last."""
+
+# Servers are started in folders of their own: a relative path, such as `PYTHONPATH=src`, means the same there.
+if paths := os.environ.get("PYTHONPATH"):
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths.split(os.pathsep))
 
 # No deadline for one example: on a busy machine it would measure the machine.
 settings.register_profile("lazypix", deadline=None, max_examples=150)
