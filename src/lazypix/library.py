@@ -19,7 +19,9 @@ from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident
 from lazypix.lease.flight import Flight
 from lazypix.lease.locks import FolderInUse, KeyLocks
-from lazypix.originals import Originals
+from lazypix.originals.reading import Originals
+from lazypix.originals.removing import Removals
+from lazypix.originals.uploading import Uploads
 from lazypix.plan import Limits
 from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
@@ -83,9 +85,13 @@ class Library:
         self.generations = Generations(folder / "generations")
         self.sharing = Sharing(shared) if shared is not None else None
         self.originals = Originals(
-            catalog=catalog, store=store, replica=replica, engine=engine, keys=self.keys, limits=self.limits,
-            incoming=self.incoming, generations=self.generations, patience_s=patience_s, facts_ttl_s=facts_ttl_s,
-            sidecars=sidecars, changed=self.sharing.forget if self.sharing is not None else None,
+            catalog=catalog, store=store, keys=self.keys, incoming=self.incoming, generations=self.generations,
+            facts_ttl_s=facts_ttl_s, changed=self.sharing.forget if self.sharing is not None else None,
+        )  # fmt: skip
+        self.removals = Removals(self.originals, catalog=catalog, store=store, replica=replica, keys=self.keys)
+        self.uploads = Uploads(
+            self.originals, self.removals, catalog=catalog, store=store, engine=engine, keys=self.keys,
+            limits=self.limits, patience_s=patience_s, sidecars=sidecars,
         )  # fmt: skip
         self.locks = KeyLocks(folder / "locks")
         self.shelf = Shelf(
@@ -184,7 +190,7 @@ class Library:
         metadata: Mapping[str, Any] | None = None,
     ) -> Image:
         """Store an original that has been received already; as `add`."""
-        return self.originals.add(incoming, ident=ident, filename=filename, metadata=metadata)
+        return self.uploads.add(incoming, ident=ident, filename=filename, metadata=metadata)
 
     def get(self, ident: str) -> Image:
         """Return what is known of an image.
@@ -225,7 +231,7 @@ class Library:
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        self.originals.delete(ident, trash_s=0 if for_good else self.undelete_s)
+        self.removals.delete(ident, trash_s=0 if for_good else self.undelete_s)
 
     def undelete(self, ident: str) -> Image:
         """Have a deleted image back, with all its variants.
@@ -233,7 +239,7 @@ class Library:
         Raises:
             BadIdent, UnknownImage: there is no such image that was deleted and can still be had back.
         """
-        return self.originals.undelete(ident)
+        return self.removals.undelete(ident)
 
     # --- variants ----------------------------------------------------------------------------------------------
 
@@ -320,7 +326,7 @@ class Library:
         An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
         """
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
-        unfinished = self.originals.sweep(older_than_s=older_than_s)
+        unfinished = self.removals.sweep(older_than_s=older_than_s)
         self.shelf.evict()
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 

@@ -17,7 +17,7 @@ from lazypix.errors import RendererLost
 from lazypix.formats import by_name
 from lazypix.lease.flight import Flight, SingleFlight
 from lazypix.lease.locks import KeyLocks
-from lazypix.originals import Originals
+from lazypix.originals.reading import Originals
 from lazypix.plan import Limits, Plan, is_heavy, make_plan
 from lazypix.quarantine import Quarantine
 from lazypix.shelf import Shelf

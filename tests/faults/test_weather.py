@@ -21,12 +21,13 @@ from tests.faults.weather import Proxy, Weather, weather_before
 from tests.programs import READER_KEY, Postgres, Program, s3_store
 from tests.server.running import begin, stop, wait_until_ready
 
-from lazypix import Library, originals
+from lazypix import Library
 from lazypix.catalog import Catalog
 from lazypix.delivery import Delivery
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import Busy, OriginalDamaged, StoreFailed, StoreFull
 from lazypix.http import Answer, Request, StreamBody
+from lazypix.originals import uploading
 from lazypix.plan import Limits, Probe
 from lazypix.stores.memory import MemoryStore
 from lazypix.upkeep.verifying import verify
@@ -52,7 +53,7 @@ ORIGINAL = Request(method="GET", path="/image/noise.png")
 @pytest.fixture(autouse=True)
 def undone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else is undoing anything here: what failed may be sent again without waiting."""
-    monkeypatch.setattr(originals, "UNDO_S", 0.0)
+    monkeypatch.setattr(uploading, "UNDO_S", 0.0)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_an_upload_that_is_being_undone_is_not_taken_over_by_the_next(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The undoing of the first one may still reach the store, and would take the second one's blob."""
-    monkeypatch.setattr(originals, "UNDO_S", 180.0)
+    monkeypatch.setattr(uploading, "UNDO_S", 180.0)
 
     def fail(*_: object) -> int:
         raise StoreFailed("no answer")
@@ -125,7 +126,7 @@ def test_an_upload_that_is_being_undone_is_not_taken_over_by_the_next(
             library.add(SMALL, ident="new")
     with pytest.raises(Busy, match="being undone"):
         library.add(SMALL, ident="new")
-    monkeypatch.setattr(originals, "UNDO_S", 0.0)
+    monkeypatch.setattr(uploading, "UNDO_S", 0.0)
     assert library.add(SMALL, ident="new").ident == "new"
 
 

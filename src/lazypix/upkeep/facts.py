@@ -13,7 +13,7 @@ from lazypix.errors import BadArchive, LazypixError
 from lazypix.filenames import base_name
 from lazypix.formats import READABLE, WRITABLE
 from lazypix.keys import check_ident
-from lazypix.originals import as_json
+from lazypix.originals.uploading import as_json
 from lazypix.plan import Probe
 from lazypix.transform import Transform
 

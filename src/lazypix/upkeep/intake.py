@@ -100,7 +100,7 @@ class Intake:
         if step == "add":
             with original() as path:
                 self._store(image, path)
-            self._library.originals.put_sidecar(image)
+            self._library.uploads.put_sidecar(image)
             trash_s = max(_DAY_S, self._library.undelete_s)
             if not self._catalog.adopt(image, state="trashed" if state == "trashed" else "ready", trash_s=trash_s):
                 raise _Changed
@@ -136,22 +136,22 @@ class Intake:
         return found.hexdigest()
 
     def _follow_deletion(self, step: Step, image: Image) -> Outcome:
-        ident, originals = image.ident, self._library.originals
+        ident, removals = image.ident, self._library.removals
         if step == "bury":
             if not self._catalog.adopt(image, state="deleting"):
                 raise _Changed
-            if self._stored_sha256(originals.key(image)) == image.sha256:
-                originals.remove_blobs(ident)  # stored by a run before, which was killed then
+            if self._stored_sha256(self._library.originals.key(image)) == image.sha256:
+                removals.remove_blobs(ident)  # stored by a run before, which was killed then
             self._catalog.end_delete(ident)
             return "deleted"
         try:
             if step == "undelete":
-                originals.undelete(ident)
+                removals.undelete(ident)
                 return "copied"
             if step == "trash":
-                originals.delete(ident, trash_s=max(_DAY_S, self._library.undelete_s))
+                removals.delete(ident, trash_s=max(_DAY_S, self._library.undelete_s))
             else:
-                originals.delete(ident, trash_s=0)
+                removals.delete(ident, trash_s=0)
         except UnknownImage:
             raise _Changed from None
         return "deleted"
