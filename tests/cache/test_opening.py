@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazypix.cache.naming import LONGEST_BYTES, plain_key
-from lazypix.cache.opening import ACCEPTED, open_cache
+from lazypix.cache.opening import ACCEPTED, ACCEPTED_REDIS, open_cache, redis_server
 from lazypix.cache.process import ProcessCache
 from lazypix.cache.sharded import ShardedCache
 from lazypix.errors import SettingsError
@@ -61,6 +61,28 @@ def test_what_is_not_accepted_is_told_with_what_is(url: str, named: str) -> None
     assert "cret" not in text
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+def test_a_redis_server_is_named_by_the_same_urls_for_other_uses() -> None:
+    server = redis_server("rediss://user:s3%40cret@redis.example:7000/3?prefix=img:", of="leases")
+    assert (server.host, server.port, server.db, server.prefix, server.tls) == (
+        "redis.example",
+        7000,
+        3,
+        "img:",
+        True,
+    )
+    assert (server.username, server.password) == ("user", "s3@cret")
+    assert redis_server("redis://localhost", of="leases").prefix == "lazypix:"
+    assert "s3@cret" not in f"{server!r} {server}"
+
+
+@pytest.mark.parametrize("url", [*(url for url in BAD if url.startswith("redis")), "memcached://localhost"])
+def test_what_names_no_redis_server_is_told_with_its_use(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^The URL of the leases is wrong: ") as raised:
+        redis_server(url, of="leases")
+    assert str(raised.value).endswith(f"accepted: {ACCEPTED_REDIS}")
+    assert "cret" not in str(raised.value)
 
 
 @given(st.text(max_size=60), st.sampled_from(["", "redis://", "rediss://:p@h", "memcached://", "redis://h?prefix="]))

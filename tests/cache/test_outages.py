@@ -23,6 +23,7 @@ from lazypix.cache.memcached import MemcachedCache
 from lazypix.cache.opening import open_cache
 from lazypix.cache.process import ProcessCache
 from lazypix.cache.redis import RedisCache
+from lazypix.cache.servers import RedisServer
 
 HUNG_S = 0.1
 """A timeout for servers that are known to hang."""
@@ -37,7 +38,7 @@ START: dict[str, Start] = {"redis": programs.redis, "memcached": programs.memcac
 
 def _adapter(name: str, port: int, timeout_s: float = WAIT_S) -> Cache:
     if name == "redis":
-        return RedisCache("127.0.0.1", port, timeout_s=timeout_s)
+        return RedisCache(RedisServer(host="127.0.0.1", port=port), timeout_s=timeout_s)
     return MemcachedCache("127.0.0.1", port, timeout_s=timeout_s)
 
 
@@ -223,7 +224,7 @@ def test_the_right_password_opens(locked: int, login: str) -> None:
 
 
 def test_errors_of_the_adapter_hold_no_password(locked: int) -> None:
-    cache = RedisCache("127.0.0.1", locked, password="wrong-s3cret", timeout_s=WAIT_S)
+    cache = RedisCache(RedisServer(host="127.0.0.1", port=locked, password="wrong-s3cret"), timeout_s=WAIT_S)
     with closing(cache), pytest.raises(CacheFailed) as raised:
         cache.get("a")
     assert "s3cret" not in f"{raised.value!r} {raised.value.__cause__!r} {raised.value.__cause__}"
@@ -233,7 +234,7 @@ def test_a_full_redis_that_evicts_nothing_is_still_read(tmp_path: Path) -> None:
     with (
         programs.redis(tmp_path) as server,
         closing(Redis(port=server.port)) as client,
-        closing(RedisCache("127.0.0.1", server.port, timeout_s=WAIT_S)) as cache,
+        closing(RedisCache(RedisServer(host="127.0.0.1", port=server.port), timeout_s=WAIT_S)) as cache,
     ):
         cache.set("a", b"1", ttl_s=60)
         client.config_set("maxmemory-policy", "noeviction")

@@ -17,6 +17,7 @@ from lazypix.cache.guarded import Guarded
 from lazypix.cache.memcached import MemcachedCache
 from lazypix.cache.process import ProcessCache
 from lazypix.cache.redis import RedisCache
+from lazypix.cache.servers import RedisServer
 from lazypix.cache.sharded import ShardedCache
 
 TIMEOUT_S = 20.0  # the machine that tests may be slow; what a short one does is tested with servers that hang
@@ -35,7 +36,8 @@ def memcached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def _redis(request: pytest.FixtureRequest, prefix: str) -> Cache:
-    return RedisCache("127.0.0.1", request.getfixturevalue("redis"), prefix=prefix, timeout_s=TIMEOUT_S)
+    server = RedisServer(host="127.0.0.1", port=request.getfixturevalue("redis"), prefix=prefix)
+    return RedisCache(server, timeout_s=TIMEOUT_S)
 
 
 def _memcached(request: pytest.FixtureRequest, prefix: str) -> Cache:

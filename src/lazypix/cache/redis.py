@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from lazypix.cache import TIMEOUT_S, CacheFailed
 from lazypix.cache.naming import plain_key
+from lazypix.cache.servers import RedisServer
 from lazypix.errors import SettingsError
 
 try:
@@ -21,6 +22,26 @@ except ImportError:
 _CONNECTIONS = 10_000
 
 
+def redis_client(server: RedisServer, *, timeout_s: float) -> redis.Redis:
+    """Return a client that connects when it is first used, and tries nothing twice. Safe to use from many threads.
+
+    `timeout_s` bounds each connection and each answer.
+    """
+    return redis.Redis(
+        host=server.host,
+        port=server.port,
+        db=server.db,
+        username=server.username,
+        password=server.password,
+        ssl=server.tls,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),  # the default is ten times, with pauses
+        max_connections=_CONNECTIONS,
+        protocol=2,  # one round trip less when connecting, and no messages but answers
+    )
+
+
 class RedisCache:
     """Keeps bytes in Redis, or in what speaks its protocol; not in a Redis Cluster.
 
@@ -28,34 +49,11 @@ class RedisCache:
     is opened anew. Waiting for a host's name to be looked up is the system's affair, and not part of `timeout_s`.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int = 6379,
-        *,
-        db: int = 0,
-        username: str | None = None,
-        password: str | None = None,
-        tls: bool = False,
-        prefix: str = "",
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        """Connect when first used. With `tls` the server's certificate is verified by the system's authorities."""
-        self._name = f"RedisCache({host}:{port}/{db})"
-        self._prefix = prefix
-        self._redis = redis.Redis(
-            host=host,
-            port=port,
-            db=db,
-            username=username,
-            password=password,
-            ssl=tls,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),  # the default is ten times, with pauses
-            max_connections=_CONNECTIONS,
-            protocol=2,  # one round trip less when connecting, and no messages but answers
-        )
+    def __init__(self, server: RedisServer, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Connect when first used."""
+        self._name = f"RedisCache({server})"
+        self._prefix = server.prefix
+        self._redis = redis_client(server, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return self._name
