@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,22 +45,22 @@ class Front:
     server_name: str = "_"
     listen: str = "80"
     cache_dir: Path = Path(CACHE_DIR)
-    upstream: str = ""
-    """Where lazypix listens, `host:port`; empty: where the settings say."""
+    upstreams: tuple[str, ...] = ()
+    """Where the servers listen, each `host:port`; none: where the settings say."""
 
     def __post_init__(self) -> None:
         accepted = (("server_name", self.server_name, _WORDS), ("listen", self.listen, _WORDS))
-        for name, value, rule in (*accepted, ("upstream", self.address, _ADDRESS)):
+        for name, value, rule in (*accepted, *(("upstream", address, _ADDRESS) for address in self.addresses)):
             if not rule.fullmatch(value):
                 raise SettingsError(f"{name}={value!r} cannot be written into a configuration of nginx")
 
     @property
-    def address(self) -> str:
-        """Where nginx finds lazypix."""
-        if self.upstream:
-            return self.upstream
+    def addresses(self) -> tuple[str, ...]:
+        """Where nginx finds lazypix, each address once."""
+        if self.upstreams:
+            return tuple(dict.fromkeys(self.upstreams))
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)  # noqa: S104
-        return f"[{host}]:{self.settings.port}" if ":" in host else f"{host}:{self.settings.port}"
+        return (f"[{host}]:{self.settings.port}" if ":" in host else f"{host}:{self.settings.port}",)
 
 
 def front_of(
@@ -70,7 +70,7 @@ def front_of(
     server_name: str = "_",
     listen: str = "80",
     cache_dir: Path = Path(CACHE_DIR),
-    upstream: str = "",
+    upstreams: Sequence[str] = (),
 ) -> Front:
     """Find out what nginx may do in front of a library.
 
@@ -86,7 +86,7 @@ def front_of(
     return Front(
         settings=settings, folder=folder, keys=library.keys,
         sends_files=folder is not None and open_to_all and library.undelete_s == 0,
-        server_name=server_name, listen=listen, cache_dir=cache_dir, upstream=upstream,
+        server_name=server_name, listen=listen, cache_dir=cache_dir, upstreams=tuple(upstreams),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def configuration(front: Front) -> str:
     Raises:
         SettingsError: a path has characters that nginx cannot be told.
     """
-    parts = [_HEAD, _block("upstream lazypix", f"server {front.address};", "keepalive 32;")]
+    parts = [_HEAD, *_upstreams(front)]
     if not front.settings.api_keys:
         parts.append(_block("map $request_method $lazypix_writes", *_METHODS))
     if front.sends_files:
@@ -106,6 +106,27 @@ def configuration(front: Front) -> str:
         parts.append(f"proxy_cache_path {_quoted(front.cache_dir.absolute())} {zone};")
     parts.append(_block("server", *_server(front)))
     return "\n\n".join(parts) + "\n"
+
+
+def _upstreams(front: Front) -> Iterator[str]:
+    """Write where lazypix is.
+
+    Of several servers one that failed rests, but is tried all the same before nobody is: were it left out, those who
+    come while the servers are restarted one after the other would find none.
+    """
+    if len(front.addresses) == 1:
+        yield _block("upstream lazypix", f"server {front.addresses[0]};", "keepalive 32;")
+        return
+    servers = [f"server {address} max_fails=2 fail_timeout=5s;" for address in front.addresses]
+    servers += ["# Before nobody answers, those who rest are tried."]
+    servers += [f"server {address} backup max_fails=0;" for address in front.addresses]
+    yield _block("upstream lazypix", "zone lazypix_reads 128k;", *servers, "keepalive 32;")
+    yield f"{_WRITES_AFRESH}\n" + _block("upstream lazypix_writes", "zone lazypix_writes 128k;", *servers)
+    yield _block("map $request_method $lazypix_pool", "GET lazypix;", "HEAD lazypix;", "default lazypix_writes;")
+
+
+def _pass(front: Front) -> str:
+    return "proxy_pass http://lazypix;" if len(front.addresses) == 1 else "proxy_pass http://$lazypix_pool;"
 
 
 def _server(front: Front) -> Iterator[str]:
@@ -119,7 +140,9 @@ def _server(front: Front) -> Iterator[str]:
     yield "\n" + (_WRITES_NEED_KEYS if settings.api_keys else _WRITES_REFUSED)
     if settings.urls is None:
         yield "\n# The setting `urls` is not chosen yet; through nginx everybody may ask for any size."
-    yield "\n" + _block("location /", "proxy_pass http://lazypix;")
+    if len(front.addresses) > 1:
+        yield "\n" + _NEXT
+    yield "\n" + _block("location /", _pass(front))
     yield from _images(front)
     if settings.accel_redirect and front.folder is not None:
         yield "\n" + _block(f"location {settings.accel_redirect}", *_handed_over(front.folder))
@@ -134,7 +157,7 @@ def _server(front: Front) -> Iterator[str]:
 
 
 def _images(front: Front) -> Iterator[str]:
-    proxied = ("proxy_pass http://lazypix;", *(_CACHE.splitlines() if _caches(front) else ()))
+    proxied = (_pass(front), *(_CACHE.splitlines() if _caches(front) else ()))
     if not front.sends_files:
         yield "\n" + _block(f"location {MOUNT}", *proxied)
         return
@@ -236,6 +259,16 @@ _HEAD = """\
 # To be included in nginx' http block, for instance as /etc/nginx/conf.d/lazypix.conf."""
 
 _METHODS = ("GET 0;", "HEAD 0;", "OPTIONS 0;", "default 1;")
+
+_WRITES_AFRESH = """\
+# Writes get a connection each: a server may hang up on one that was kept just when an upload is sent on it, and what
+# was sent in part is not sent again."""
+
+_NEXT = """\
+# The next server is asked when one does not answer at all. An upload is not repeated once a byte of it was sent. What
+# a server answers, it answers for all: a 503 tells that there is too much to do, which the next one need not get too.
+proxy_next_upstream error timeout;
+proxy_connect_timeout 2s;"""
 
 _FILES = """\
 # The file of a stored variant, by its address. nginx sends it alone while it is there; with an image its folder goes.

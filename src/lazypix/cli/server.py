@@ -58,7 +58,11 @@ def nginx(
     listen: Annotated[str, typer.Option(help="Where nginx listens, such as `80` or `443 ssl`.")] = "80",
     cache_dir: Annotated[Path, typer.Option(help="Folder of nginx' cache.")] = Path("/var/cache/lazypix"),
     upstream: Annotated[
-        str | None, typer.Option(help="Where lazypix listens.", show_default="host and port of the settings")
+        list[str] | None,
+        typer.Option(
+            help="Where lazypix listens; several servers: given once for each.",
+            show_default="host and port of the settings",
+        ),
     ] = None,
 ) -> None:
     """Print a configuration of nginx that belongs to the settings in force."""
@@ -73,7 +77,7 @@ def nginx(
                 server_name=server_name,
                 listen=listen,
                 cache_dir=cache_dir,
-                upstream=upstream or "",
+                upstreams=upstream or (),
             )
         print(configuration(front), end="")
 
