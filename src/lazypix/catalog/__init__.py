@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, true, tuple_, update
 
 from lazypix.catalog.database import Conflict, Database
+from lazypix.catalog.jobs import JobRows, NewJob
 from lazypix.catalog.search import Search, filename_key, page, rarest_first, terms_of
 from lazypix.catalog.tables import images, terms, variants
 from lazypix.catalog.values import DELETED, LASTING, Image, State, StoredVariant, microseconds, moment
@@ -29,12 +30,15 @@ class Catalog:
     """Images and variants in a SQL database. Safe to use from many threads and processes.
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
-    change is durable when its method returns. `variants` holds the rows of the stored variants.
+    change is durable when its method returns. `variants` holds the rows of the stored variants, `jobs` those of what
+    is to be done. `jobs` that a method is given are added in the transaction of its change: either both are there or
+    none.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.variants = VariantRows(database)
+        self.jobs = JobRows(database)
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -107,19 +111,20 @@ class Catalog:
                 raise StoreFailed("The catalog refused the image") from conflict
             raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced") from None
 
-    def publish(self, ident: str, claim: str | None = None) -> None:
+    def publish(self, ident: str, claim: str | None = None, *, jobs: Sequence[NewJob] = ()) -> None:
         """Turn a claimed image `ready`: from now on it exists. `claim` is its token; None: whoever claimed it.
 
         Raises:
             UnknownImage: there is no such claim (any more).
         """
-        with self._database.writing() as connection:
+        with self.jobs.adding() as (connection, add):
             mine = [_is(ident), images.c.state == "pending", *_claimed_by(claim)]
             done = connection.execute(update(images).where(*mine).values(state="ready", since_us=_now(), claim=None))
             if done.rowcount != 1:
                 raise UnknownImage(f"There is no claim on {ident}")
             row = connection.execute(select(images.c.created_us, images.c["metadata"]).where(_is(ident))).one()
             _write_terms(connection, ident, row[0], row[1])
+            add(jobs)
 
     def withdraw(self, ident: str, claim: str | None = None) -> bool:
         """Make sure that a claim will never be published, so that its blobs can be removed.
@@ -217,7 +222,7 @@ class Catalog:
 
     # --- deletion ----------------------------------------------------------------------------------------------
 
-    def begin_delete(self, ident: str, *, trash_s: float = 0) -> Image:
+    def begin_delete(self, ident: str, *, trash_s: float = 0, jobs: Sequence[NewJob] = ()) -> Image:
         """Hide a ready image: for good, so that its blobs can be removed, or as one that can be had back for a while.
 
         `trash_s` are the seconds for which it can; how long is kept with the image, whatever is set later. For good,
@@ -226,28 +231,33 @@ class Catalog:
         Raises:
             UnknownImage: there is no such image.
         """
-        with self._database.writing() as connection:
+        with self.jobs.adding() as (connection, add):
             moved = _move(connection, ident, "ready", "trashed" if trash_s else "deleting", in_s=trash_s)
             if not moved and not (trash_s == 0 and _move(connection, ident, "trashed", "deleting")):
                 raise UnknownImage(f"There is no image {ident}")
+            add(jobs)
             return _image(connection.execute(select(images).where(_is(ident))).one())
 
-    def undelete(self, ident: str) -> None:
+    def undelete(self, ident: str, *, jobs: Sequence[NewJob] = ()) -> None:
         """Make a trashed image ready again.
 
         Raises:
             UnknownImage: there is no trashed image of this ident.
         """
-        with self._database.writing() as connection:
+        with self.jobs.adding() as (connection, add):
             if not _move(connection, ident, "trashed", "ready"):
                 raise UnknownImage(f"There is no deleted image {ident} that can be had back")
+            add(jobs)
 
-    def empty_trash(self, ident: str, *, before_its_time: bool = False) -> bool:
+    def empty_trash(self, ident: str, *, before_its_time: bool = False, jobs: Sequence[NewJob] = ()) -> bool:
         """Turn a trashed image's deletion final if its time is over; return whether it was."""
         due = () if before_its_time else (images.c.since_us <= _now(),)
         final = update(images).where(_is(ident), images.c.state == "trashed", *due)
-        with self._database.writing() as connection:
-            return connection.execute(final.values(state="deleting", since_us=_now())).rowcount == 1
+        with self.jobs.adding() as (connection, add):
+            done = connection.execute(final.values(state="deleting", since_us=_now())).rowcount == 1
+            if done:
+                add(jobs)
+        return done
 
     def end_delete(self, ident: str) -> None:
         """Record that the blobs of an image in deletion are gone; its ident stays taken."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import TEXT, VARCHAR
 
@@ -90,6 +91,8 @@ leases = Table(
     Index("leases_by_end", "until_us"),
 )
 
+_queued = text("state IN ('waiting', 'later')")  # written out: a parameter could not be compared with a query's
+
 jobs = Table(
     "jobs",
     metadata,
@@ -101,20 +104,25 @@ jobs = Table(
     Column("payload", JSON, nullable=False),
     Column("priority", Integer, nullable=False),  # lower is sooner
     Column("caller", String(64), nullable=False),  # whose turn it takes
-    Column("turn", BigInteger, nullable=False),  # the start tag of fair queueing
+    Column("turn", BigInteger, nullable=False),  # the place in line of one that waits; see catalog.turns
+    Column("cost", Integer, nullable=False, server_default="1"),  # how far it moves its caller back in line
     Column("batch", String(32), nullable=True),  # jobs that belong together
     Column("waits", Boolean, nullable=False, server_default=false()),  # for the rest of its batch
     Column("unique_key", Key, nullable=True),  # of jobs that would do the same, one waits
-    Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("due_us", BigInteger, nullable=False),  # when it may be begun; of one that runs: until when it is taken
+    Column("attempts", Integer, nullable=False, server_default="0"),  # that were begun
+    # Later: when it may be begun. Running: until when it is taken. Waiting: when it was last announced. Microseconds
+    # since 1970, by the database's clock.
+    Column("due_us", BigInteger, nullable=False),
     Column("token", String(32), nullable=True),  # of who carries it out
     Column("error", Text, nullable=True),  # of the last attempt
     Column("created_us", BigInteger, nullable=False),
     Index("jobs_by_turn", "state", "kind", "priority", "turn", "id"),
+    Index("jobs_by_priority", "state", "priority", "turn"),
+    Index("jobs_by_caller", "state", "priority", "caller", "turn"),
     Index("jobs_by_due", "state", "due_us"),
     Index("jobs_by_batch", "batch"),
     Index("jobs_by_image", "ident"),
-    Index("jobs_by_unique_key", "unique_key", unique=True),
+    Index("jobs_by_unique_key", "unique_key", unique=True, sqlite_where=_queued, postgresql_where=_queued),
 )
 
 changes = Table(

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("priority", sa.Integer, nullable=False),
         sa.Column("caller", sa.String(64), nullable=False),
         sa.Column("turn", sa.BigInteger, nullable=False),
+        sa.Column("cost", sa.Integer, nullable=False, server_default="1"),
         sa.Column("batch", sa.String(32), nullable=True),
         sa.Column("waits", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("unique_key", KEY, nullable=True),
@@ -32,7 +33,12 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger, nullable=False),
     )
     op.create_index("jobs_by_turn", "jobs", ["state", "kind", "priority", "turn", "id"])
+    op.create_index("jobs_by_priority", "jobs", ["state", "priority", "turn"])
+    op.create_index("jobs_by_caller", "jobs", ["state", "priority", "caller", "turn"])
     op.create_index("jobs_by_due", "jobs", ["state", "due_us"])
     op.create_index("jobs_by_batch", "jobs", ["batch"])
     op.create_index("jobs_by_image", "jobs", ["ident"])
-    op.create_index("jobs_by_unique_key", "jobs", ["unique_key"], unique=True)
+    queued = sa.text("state IN ('waiting', 'later')")
+    op.create_index(
+        "jobs_by_unique_key", "jobs", ["unique_key"], unique=True, sqlite_where=queued, postgresql_where=queued
+    )
