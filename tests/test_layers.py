@@ -13,7 +13,7 @@ import lazypix
 SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "http", "dialects", "engine", "stores", "catalog", "cache",
+    "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "cache",
     "generations", "answers", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
     "composition", "nginx", "server", "cli", "__main__",
 ]
@@ -32,6 +32,9 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "redis": "cache",
     "pymemcache": ("cache", "stores"),
     "obstore": "stores",
+    "httpx": "outbound",
+    "httpcore": "outbound",
+    "prometheus_client": "server",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

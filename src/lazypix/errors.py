@@ -7,7 +7,8 @@
     │   ├── BadTransform             400  bad_transform
     │   ├── BadIdent                 400  bad_ident
     │   ├── BadUpload                400  bad_upload
-    │   └── BadArchive               400  bad_archive
+    │   ├── BadArchive               400  bad_archive
+    │   └── AddressRefused           400  address_refused
     ├── Unauthorized                 401  unauthorized
     ├── Forbidden                    403  forbidden
     ├── NotFound                     404  not_found
@@ -22,6 +23,7 @@
     ├── RendererLost                 422  renderer_lost
     │   └── RenderTimeout            422  render_timeout
     ├── Quarantined                  422  quarantined
+    ├── Unreachable                  502  unreachable
     ├── Busy                         503  busy
     ├── StoreFailed                  503  store_failed
     │   ├── OriginalDamaged          503  original_damaged
@@ -79,6 +81,12 @@ class BadArchive(BadRequest):
     """The archive is malformed, ends early, or holds what an archive of images does not hold."""
 
     code = "bad_archive"
+
+
+class AddressRefused(BadRequest):
+    """A URL leads to an address that is not reached: one of a private network, or of this machine."""
+
+    code = "address_refused"
 
 
 class Unauthorized(LazypixError):
@@ -175,6 +183,13 @@ class Quarantined(LazypixError):
 
     status = 422
     code = "quarantined"
+
+
+class Unreachable(LazypixError):
+    """A server that a URL names did not answer properly in time."""
+
+    status = 502
+    code = "unreachable"
 
 
 class Busy(LazypixError):

@@ -1,0 +1,185 @@
+"""Which addresses may be reached when somebody else names them: pure, no name is looked up here.
+
+Source: IANA's registries of special-purpose addresses for IPv4 and IPv6 (RFC 6890), and the documents named below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+from lazypix.errors import AddressRefused, BadRequest
+
+LONGEST_URL = 2048
+"""Characters of a URL that somebody may name."""
+PORTS = (80, 443)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?|[0-9A-Fa-f:.]+", re.ASCII)
+_NUMBER = re.compile(r"([0-9]+|0[xX][0-9A-Fa-f]*)\.?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# Written out: what Python calls global changed from version to version.
+_REFUSED: tuple[tuple[Network, str], ...] = tuple(
+    (ip_network(network), kind)
+    for network, kind in (
+        ("0.0.0.0/8", "unspecified"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "shared by a provider's customers"),  # RFC 6598; Alibaba's metadata service too
+        ("127.0.0.0/8", "loopback"),
+        ("168.63.129.16/32", "a metadata service"),  # Azure's, though the address is public
+        ("169.254.0.0/16", "link-local"),  # the metadata services of most clouds
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "reserved"),  # RFC 6890; Oracle's metadata service too
+        ("192.0.2.0/24", "for documentation"),
+        ("192.88.99.0/24", "reserved"),  # 6to4 relays, RFC 7526
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "for benchmarks"),
+        ("198.51.100.0/24", "for documentation"),
+        ("203.0.113.0/24", "for documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("::/96", "IPv4 inside IPv6"),  # compatible, RFC 4291
+        ("::ffff:0:0/96", "IPv4 inside IPv6"),  # mapped, RFC 4291
+        ("::ffff:0:0:0/96", "IPv4 inside IPv6"),  # translated, RFC 2765
+        ("64:ff9b::/96", "IPv4 inside IPv6"),  # NAT64, RFC 6052
+        ("64:ff9b:1::/48", "IPv4 inside IPv6"),  # local NAT64, RFC 8215
+        ("2001::/32", "IPv4 inside IPv6"),  # Teredo, RFC 4380
+        ("2002::/16", "IPv4 inside IPv6"),  # 6to4, RFC 3056
+        ("2001::/23", "reserved"),
+        ("2001:db8::/32", "for documentation"),
+        ("3fff::/20", "for documentation"),  # RFC 9637
+        ("fc00::/7", "private"),  # Amazon's metadata service over IPv6 too
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "private"),  # site-local, RFC 3879
+        ("ff00::/8", "multicast"),
+    )
+)
+_UNICAST = IPv6Network("2000::/3")  # all that was ever given out, RFC 4291
+_ISATAP = (0x00005EFE, 0x02005EFE)  # the middle of an IPv6 address that holds an IPv4 one, RFC 5214
+
+
+def fault_of(address: str) -> str | None:
+    """Tell what an IP address is that must not be reached; None: it is one of the public internet."""
+    found = _parsed(address)
+    if found is None:
+        return "not an IP address"
+    for network, kind in _REFUSED:
+        if found.version == network.version and found in network:
+            return kind
+    if isinstance(found, IPv6Address):
+        if found not in _UNICAST:
+            return "reserved"
+        if int(found) >> 32 & 0xFFFFFFFF in _ISATAP:
+            return "IPv4 inside IPv6"
+    return None
+
+
+def _parsed(address: str) -> Address | None:
+    try:
+        return ip_address(address)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What may be reached: the public internet at some ports, and what an operator names besides."""
+
+    hosts: frozenset[str] = frozenset()
+    """Names that may be reached whatever address they have, in lower case."""
+    networks: tuple[Network, ...] = ()
+    ports: tuple[int, ...] = PORTS
+
+    @classmethod
+    def of(cls, allowed: Sequence[str], ports: Sequence[int] = PORTS) -> Rules:
+        """Read what an operator allows: names of hosts, addresses, and networks such as `10.1.0.0/16`.
+
+        Raises:
+            ValueError: one of them is neither.
+        """
+        hosts, networks = set(), []
+        for text in allowed:
+            try:
+                networks.append(ip_network(text))
+            except ValueError:
+                if "/" in text or not _HOST.fullmatch(text) or ":" in text:
+                    raise ValueError(
+                        f"{text[:64]!r} is not accepted; accepted: a host's name, an address, or a network such as "
+                        "10.1.0.0/16"
+                    ) from None
+                hosts.add(text.lower().rstrip("."))
+        return cls(hosts=frozenset(hosts), networks=tuple(networks), ports=tuple(ports))
+
+    def check_address(self, host: str, port: int, address: str) -> None:
+        """Refuse to connect to an address that `host` was found to have.
+
+        Raises:
+            AddressRefused: it must not be reached, or not at this port.
+        """
+        if port not in self.ports:
+            raise AddressRefused(f"Port {port} of {host} is not reached; accepted: {_listed(self.ports)}")
+        fault = fault_of(address)
+        if fault is not None and not self._is_allowed(host, address):
+            raise AddressRefused(f"{host} is not reached: its address is {fault}")
+
+    def _is_allowed(self, host: str, address: str) -> bool:
+        found = _parsed(address)
+        within = found is not None and any(found.version == n.version and found in n for n in self.networks)
+        return within or host.lower().rstrip(".") in self.hosts
+
+    def check_url(self, name: str, url: str) -> str:
+        """Return a URL that somebody gave under a `name`, if it may be asked for as far as can be told by reading it.
+
+        Raises:
+            BadRequest: it is malformed, or no address of the web.
+            AddressRefused: it names a port or an address that is not reached.
+        """
+        parts = split_url(url)
+        host = parts.hostname or ""
+        if parts.scheme not in _DEFAULT_PORTS or not _is_host(host):
+            raise BadRequest(f"{name}={url[:64]!r} is not a URL; accepted: http://… or https://…")
+        if len(url) > LONGEST_URL:
+            raise BadRequest(f"{name} has {len(url)} characters; accepted: up to {LONGEST_URL}")
+        if "@" in parts.netloc:
+            raise BadRequest(f"{name}: a login in a URL is not accepted; accepted: a secret in its path or query")
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        self.check_address(host, port, host if _parsed(host) else _SOMEWHERE)
+        return url
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether this is a name or an address; not one of the ways in which numbers are read as addresses too.
+
+    Source: WHATWG URL, "ends in a number checker".
+    """
+    labels = host.rstrip(".").split(".")
+    numeric = bool(_NUMBER.fullmatch(labels[-1])) or ":" in host
+    return bool(_HOST.fullmatch(host)) and (not numeric or _parsed(host) is not None)
+
+
+_SOMEWHERE = "1.1.1.1"  # stands for the address of a name, which is looked up when it is connected to
+
+
+def split_url(url: str) -> SplitResult:
+    """Take a URL apart; all parts are empty when it cannot be, or when it holds what no URL does."""
+    empty = SplitResult("", "", "", "", "")
+    if not url.isascii() or not url.isprintable() or set(' "<>\\^`{|}') & set(url):
+        return empty
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return empty
+    return parts
+
+
+def _listed(ports: Sequence[int]) -> str:
+    return ", ".join(str(port) for port in ports)
