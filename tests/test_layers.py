@@ -15,7 +15,7 @@ SOURCE = Path(lazypix.__file__).parent
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "cache",
     "generations", "answers", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
-    "composition", "nginx", "server", "cli", "__main__",
+    "jobs", "composition", "nginx", "server", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN: dict[str, str | tuple[str, ...]] = {

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from lazypix.catalog.values import moment
+from lazypix.keys import new_ident
+
 JobState = Literal["waiting", "later", "held", "running", "dead"]
 """`waiting` for its turn; to be begun `later`; `held` for the rest of its batch; `running`; `dead`: given up."""
 
@@ -82,6 +85,46 @@ class Job:
             "due": self.due.isoformat() if self.state in ("later", "running") else None,
             "error": self.error,
         }
+
+
+def row_of(job: NewJob, now_us: int) -> dict[str, Any]:
+    """Return the row of a job that is added now, before it has a turn."""
+    return {
+        "id": new_ident(),
+        "state": "held" if job.waits else "later" if job.due_in_s > 0 else "waiting",
+        "kind": job.kind,
+        "ident": job.ident,
+        "payload": dict(job.payload),
+        "priority": job.priority,
+        "caller": job.caller,
+        "turn": 0,
+        "cost": job.cost,
+        "batch": job.batch,
+        "waits": job.waits,
+        "unique_key": job.unique_key if job.batch is None else None,
+        "attempts": 0,
+        "due_us": now_us + int(job.due_in_s * 1e6),
+        "created_us": now_us,
+    }
+
+
+def job_of(row: Mapping[str, Any]) -> Job:
+    """Return the job of a row."""
+    return Job(
+        id=row["id"],
+        state=row["state"],
+        kind=row["kind"],
+        ident=row["ident"],
+        payload=row["payload"],
+        priority=row["priority"],
+        caller=row["caller"],
+        batch=row["batch"],
+        attempts=row["attempts"],
+        error=row["error"],
+        created=moment(row["created_us"]),
+        due=moment(row["due_us"]),
+        token=row["token"],
+    )
 
 
 def as_text(error: str) -> str:

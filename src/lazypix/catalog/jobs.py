@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,12 +34,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from lazypix.catalog.database import Conflict, Database
-from lazypix.catalog.job_values import IDLE, NORMAL, SOON, Job, JobState, NewJob, as_text
+from lazypix.catalog.job_values import IDLE, NORMAL, SOON, Job, JobState, NewJob, as_text, job_of, row_of
 from lazypix.catalog.tables import jobs
 from lazypix.catalog.turns import Line
-from lazypix.catalog.values import moment
 from lazypix.errors import StoreFailed
-from lazypix.keys import new_ident
 
 __all__ = ["IDLE", "NORMAL", "SOON", "Job", "JobRows", "JobState", "NewJob"]
 
@@ -67,6 +66,14 @@ class JobRows:
         with self.adding() as (_, add):
             add(wanted)
 
+    def ensure(self, kind: str, *, in_s: float) -> None:
+        """Add a job of a kind of which there is one at any time, unless there is; it begins within `in_s` seconds."""
+        with self._database.reading() as connection:
+            if self._some(connection, jobs.c.kind == kind, jobs.c.state.in_((*_QUEUED, "running"))):
+                return
+        due_in_s = random.uniform(0, in_s)  # noqa: S311  # jitter, not a secret
+        self.add([NewJob(kind=kind, unique_key=kind, priority=IDLE, due_in_s=due_in_s)])
+
     @contextmanager
     def adding(self) -> Iterator[tuple[Connection, Add]]:
         """Give a transaction, and what adds jobs in it; they are announced when it is committed."""
@@ -80,7 +87,10 @@ class JobRows:
         if not wanted:
             return []
         line, now = Line(connection), self._now(connection)
-        rows = [_row(job, line, now) for job in wanted]
+        rows = [row_of(job, now) for job in wanted]
+        for row in rows:
+            if row["state"] == "waiting":
+                row["turn"] = line.turn(row["priority"], row["caller"], row["cost"])
         dialect = sqlite if self._database.is_sqlite else postgresql
         inserted = dialect.insert(jobs).on_conflict_do_nothing().returning(jobs.c.id, jobs.c.state)
         ids = [row.id for row in connection.execute(inserted, rows) if row.state == "waiting"]
@@ -112,7 +122,7 @@ class JobRows:
         """Return a job, if it is not done yet."""
         with self._database.reading() as connection:
             row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
-        return _job(row) if row is not None else None
+        return job_of({**row._mapping}) if row is not None else None
 
     def renew(self, job: Job, *, lease_s: float) -> bool:
         """Keep a job for `lease_s` seconds from now; False when it is somebody else's by now."""
@@ -175,7 +185,7 @@ class JobRows:
         """Return jobs, oldest first."""
         query = select(jobs).where(*_conditions(kind, state, ident)).order_by(jobs.c.id).limit(limit)
         with self._database.reading() as connection:
-            return [_job(row) for row in connection.execute(query)]
+            return [job_of({**row._mapping}) for row in connection.execute(query)]
 
     def count(self) -> dict[str, dict[JobState, int]]:
         """Return how many jobs there are, by kind and state; looks at all of them."""
@@ -240,7 +250,7 @@ class JobRows:
                 "due_us": self._now(connection) + int(lease_s * 1e6),
             }
             connection.execute(update(jobs).where(jobs.c.id == row.id).values(values))
-        return _job(row, **values)
+        return job_of({**row._mapping, **values})
 
     def _finish(self, job: Job, act: Callable[[Connection], int]) -> bool:
         """Do what ends a job, and let those wait that were held until then."""
@@ -375,43 +385,3 @@ def _conditions(
         jobs.c[name] == value for name, value in named.items() if value is not None
     ]
     return conditions if ids is None else [*conditions, jobs.c.id.in_(ids)]
-
-
-def _row(job: NewJob, line: Line, now: int) -> dict[str, Any]:
-    state: JobState = "held" if job.waits else "later" if job.due_in_s > 0 else "waiting"
-    return {
-        "id": new_ident(),
-        "state": state,
-        "kind": job.kind,
-        "ident": job.ident,
-        "payload": dict(job.payload),
-        "priority": job.priority,
-        "caller": job.caller,
-        "turn": line.turn(job.priority, job.caller, job.cost) if state == "waiting" else 0,
-        "cost": job.cost,
-        "batch": job.batch,
-        "waits": job.waits,
-        "unique_key": job.unique_key if job.batch is None else None,
-        "attempts": 0,
-        "due_us": now + int(job.due_in_s * 1e6),
-        "created_us": now,
-    }
-
-
-def _job(row: Row[Any], **changed: Any) -> Job:
-    values = {**row._mapping, **changed}
-    return Job(
-        id=values["id"],
-        state=values["state"],
-        kind=values["kind"],
-        ident=values["ident"],
-        payload=values["payload"],
-        priority=values["priority"],
-        caller=values["caller"],
-        batch=values["batch"],
-        attempts=values["attempts"],
-        error=values["error"],
-        created=moment(values["created_us"]),
-        due=moment(values["due_us"]),
-        token=values["token"],
-    )
