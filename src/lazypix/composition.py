@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from pydantic import SecretStr
 
 from lazypix.answers import QUIET_S, SharedAnswers
@@ -11,6 +13,9 @@ from lazypix.delivery import Delivery
 from lazypix.engine import Engine
 from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.handover import choose_handover
+from lazypix.jobs import Kind
+from lazypix.jobs.kinds import scrubbing, sweep, warm
+from lazypix.jobs.runner import JobRunner
 from lazypix.keys import KeyScheme
 from lazypix.library import Library
 from lazypix.settings import Settings
@@ -64,6 +69,28 @@ def make_renderers(settings: Settings) -> RendererEngine:
         renders=settings.renders_per_process,
     )
     return RendererEngine(max(1, settings.renderers // settings.workers), limits)
+
+
+def make_kinds(settings: Settings, library: Library, stopping: threading.Event) -> list[Kind]:
+    """Make all kinds of jobs that there are; those that take long end when `stopping` is set."""
+    older_than_s = settings.scrub_days * 86_400
+    return [
+        warm(library),
+        sweep(library),
+        scrubbing(library, bytes_per_s=settings.scrub_rate, older_than_s=older_than_s, stopping=stopping),
+    ]
+
+
+def make_runner(settings: Settings, library: Library) -> JobRunner:
+    """Begin to carry out the jobs of a library in this process."""
+    stopping = threading.Event()
+    return JobRunner(
+        library.catalog.jobs,
+        make_kinds(settings, library, stopping),
+        workers=settings.job_workers,
+        lease_s=settings.job_lease_s,
+        stopping=stopping,
+    )
 
 
 def make_delivery(settings: Settings, library: Library) -> Delivery:

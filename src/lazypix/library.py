@@ -21,7 +21,7 @@ from lazypix.lease.flight import Flight
 from lazypix.lease.locks import FolderInUse, KeyLocks
 from lazypix.originals.reading import Originals
 from lazypix.originals.removing import Removals
-from lazypix.originals.uploading import Uploads
+from lazypix.originals.uploading import JobsOf, Uploads
 from lazypix.plan import Limits
 from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
@@ -188,9 +188,10 @@ class Library:
         ident: str | None = None,
         filename: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        jobs: JobsOf | None = None,
     ) -> Image:
-        """Store an original that has been received already; as `add`."""
-        return self.uploads.add(incoming, ident=ident, filename=filename, metadata=metadata)
+        """Store an original that has been received already; as `add`. `jobs` are what is to be done with it then."""
+        return self.uploads.add(incoming, ident=ident, filename=filename, metadata=metadata, jobs=jobs)
 
     def get(self, ident: str) -> Image:
         """Return what is known of an image.

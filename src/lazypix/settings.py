@@ -30,6 +30,7 @@ DEFAULT_FILE = "lazypix.toml"
 _MIB = 1024 * 1024
 _SHORTEST_KEY = 16
 _ACCEL_PREFIX = re.compile(r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
+_BROKERS = ("redis", "rediss", "amqp", "amqps")
 _LIMITS, _RENDERER = Limits(), RendererLimits()
 
 
@@ -48,6 +49,12 @@ def _key_prefix(value: str) -> str:
 def _accel_redirect(value: str) -> str:
     if value and (not _ACCEL_PREFIX.fullmatch(value) or value.startswith(MOUNT)):
         raise ValueError(f"must be empty, or a path of its own between slashes, such as /lazypix-files/; not {MOUNT}")
+    return value
+
+
+def _broker(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and value.get_secret_value().partition("://")[0] not in _BROKERS:
+        raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in _BROKERS)}")
     return value
 
 
@@ -90,7 +97,8 @@ class Settings(BaseModel):
     scrub_rate: int = Field(
         0,
         ge=0,
-        description="Bytes a second for verifying originals again in the background; 0: `lazypix scrub` does.",
+        description="Bytes a second for verifying originals again in the background, by one process of all; 0: "
+        "`lazypix scrub` does.",
     )
     scrub_days: float = Field(30.0, gt=0, description="Days after which an original is verified again.")
     undelete_s: float = Field(
@@ -155,6 +163,32 @@ class Settings(BaseModel):
     queue: int = Field(256, ge=1, description="Variants being made or waiting at once; beyond it: 503.")
     request_deadline_s: float = Field(30.0, gt=0, description="Seconds a request waits for its variant; then 503.")
 
+    jobs: Literal["server", "celery", "none"] = Field(
+        "server",
+        description="Who carries out what is to be done in the background: `server`, the servers themselves; "
+        "`celery`, Celery workers, which are told by `broker`; `none`, only processes that run `lazypix jobs run`.",
+    )
+    job_workers: int = Field(
+        2, ge=1, le=64, description="Jobs of each lane carried out at once by one process that carries out jobs."
+    )
+    job_lease_s: float = Field(
+        60.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="Seconds after which a job is begun again whose process was killed.",
+    )
+    broker: Annotated[SecretStr | None, AfterValidator(_broker)] = Field(
+        None,
+        description="Celery's broker: `redis://[:<password>@]<host>:<port>/<number>`, `rediss://…`, "
+        "`amqp://<user>:<password>@<host>:<port>/<vhost>` or `amqps://…`.",
+    )
+    job_resend_s: float = Field(
+        60.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="Seconds after which Celery is told once more of a job that nobody has begun.",
+    )
+
     upload_buffer_bytes: int = Field(_MIB, ge=4096, description="Memory for one upload while it streams to disk.")
     upload_idle_s: float = Field(30.0, gt=0, description="Seconds an upload may stand still; then 408.")
     upload_deadline_s: float = Field(300.0, gt=0, description="Seconds for receiving one upload; then 408.")
@@ -197,6 +231,12 @@ class Settings(BaseModel):
         fault = _open_to_all(self.host, api_keys=self.api_keys, urls=self.urls)
         if fault is not None:
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _celery_has_a_broker(self) -> Settings:
+        if self.jobs == "celery" and self.broker is None:
+            raise ValueError('jobs="celery" needs broker, the address of a Redis or RabbitMQ server')
         return self
 
     @property

@@ -14,12 +14,6 @@ from tests.programs import SECRET_KEY, Program
 from tests.server.running import Server, running
 from tests.waiting import until
 
-from lazypix import Library
-from lazypix.engine.idle import IdleEngine
-from lazypix.server.app import _scrub
-from lazypix.settings import load
-from lazypix.stores.local import LocalStore
-
 PICTURE = jpg(noise(400, 300))
 LARGE = jpg(noise(2000, 1500))
 
@@ -81,43 +75,3 @@ def test_a_redirect_leads_to_the_stored_bytes(fleet: tuple[Server, Server, dict[
             assert followed.headers["content-type"] == "image/jpeg"
         until(lambda: three.get(f"/image/70x/{ident}.jpg").status_code == 302)
     assert SECRET_KEY not in three.log.read_text()
-
-
-def test_the_server_scrubs_by_the_way(tmp_path: Path) -> None:
-    settings = load({"data": tmp_path, "scrub_rate": 100_000_000, "scrub_days": 0.000001}, {})
-    with Library.open(tmp_path) as library:
-        library.add(PICTURE, ident="cat")
-        assert isinstance(library.store, LocalStore)
-        file = library.store.local_path("cat/origin.jpg")
-        assert file is not None
-        file.write_bytes(PICTURE[:-1] + b"?")
-        with library.locks.hold("scrub", patience_s=0):
-            _scrub(library, settings)  # another process of this machine does it already
-        assert not library.get("cat").damaged
-
-        def found() -> bool:
-            _scrub(library, settings)
-            return library.get("cat").damaged
-
-        until(found)
-    with Library.open(tmp_path, engine=IdleEngine()) as library:
-        assert library.get("cat").damaged
-
-
-def test_what_only_looked_damaged_is_served_again_without_help(tmp_path: Path) -> None:
-    settings = load({"data": tmp_path}, {})
-    assert settings.scrub_rate == 0
-    with Library.open(tmp_path) as library:
-        for ident in ("cat", "dog"):
-            library.add(PICTURE, ident=ident)
-        library.catalog.mark("cat", damaged=True)  # by a read over a bad connection
-        assert isinstance(library.store, LocalStore)
-        (library.store.root / "dog" / "origin.jpg").write_bytes(b"")
-
-        def mended() -> bool:
-            _scrub(library, settings)
-            library.originals.forget("cat")
-            return not library.get("cat").damaged
-
-        until(mended)
-        assert not library.get("dog").damaged, "nothing else is read as long as no rate is set"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lazypix.catalog import Catalog, Image
+from lazypix.catalog.jobs import NewJob
 from lazypix.engine import Engine
 from lazypix.errors import BadUpload, BlobExists, Busy, IdentTaken, LazypixError, StoreFailed
 from lazypix.filenames import base_name, check_extension
@@ -22,6 +23,9 @@ from lazypix.plan import Limits
 from lazypix.stores import BlobStore
 
 T = TypeVar("T")
+
+JobsOf = Callable[[Image], Sequence[NewJob]]
+"""Says what is to be done with a new image; added in the transaction that makes it exist."""
 
 UNDO_S = 180.0
 """How long a failed upload may take to be undone; longer than any request to a store."""
@@ -54,7 +58,13 @@ class Uploads:
         self._sidecars = sidecars
 
     def add(
-        self, incoming: Incoming, *, ident: str | None, filename: str | None, metadata: Mapping[str, Any] | None
+        self,
+        incoming: Incoming,
+        *,
+        ident: str | None,
+        filename: str | None,
+        metadata: Mapping[str, Any] | None,
+        jobs: JobsOf | None = None,
     ) -> Image:
         """Verify an original that has been received, and store it. Errors: as `Library.add`."""
         chosen = ident is not None
@@ -75,10 +85,10 @@ class Uploads:
             filename=filename,
             metadata=metadata,
         )
-        self._store_durably(image, incoming.path, chosen=chosen)
+        self._store_durably(image, incoming.path, jobs(image) if jobs is not None else (), chosen=chosen)
         return image
 
-    def _store_durably(self, image: Image, path: Path, *, chosen: bool) -> None:
+    def _store_durably(self, image: Image, path: Path, jobs: Sequence[NewJob], *, chosen: bool) -> None:
         """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim.
 
         Before the claim nothing may lie in the store: whoever undoes the claim removes what is there.
@@ -97,7 +107,7 @@ class Uploads:
             self._removals.retract(image.ident, claim)
             raise
         try:
-            self._catalog.publish(image.ident, claim)
+            self._catalog.publish(image.ident, claim, jobs=jobs)
         except BaseException:
             with suppress(LazypixError):  # the catalog is in trouble; the sweeper will try again
                 self._removals.retract(image.ident, claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
@@ -15,20 +16,23 @@ class WriteAccess:
     """Decides whether a request may write."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+        self._keys = {key: _fingerprint(key) for key in (k.get_secret_value().encode() for k in settings.api_keys)}
         self._base = split_url(settings.base_url)
 
-    def check(self, headers: Mapping[str, str]) -> None:
+    def check(self, headers: Mapping[str, str]) -> str:
         """Refuse a request that may not write; the names of `headers` in lower case.
+
+        Return who writes: a fingerprint of the key, or nothing where no key is needed.
 
         Raises:
             Unauthorized: there are API keys, and the request has none of them.
             Forbidden: there are none, and a browser sent the request for a page of another site.
         """
         if self._keys:
-            self._check_key(headers.get("authorization", ""))
-        elif "origin" in headers:
+            return self._check_key(headers.get("authorization", ""))
+        if "origin" in headers:
             self._check_origin(headers["origin"], headers.get("host", ""))
+        return ""
 
     def preflight(self) -> Answer:
         """Return what browsers are told before they let pages of other sites ask."""
@@ -41,11 +45,13 @@ class WriteAccess:
         )
         return Answer(status=204, headers=allowed)
 
-    def _check_key(self, authorization: str) -> None:
+    def _check_key(self, authorization: str) -> str:
         scheme, _, given = authorization.partition(" ")
-        matches = [hmac.compare_digest(_raw(given.strip()), key) for key in self._keys]
-        if scheme.lower() != "bearer" or not any(matches):
+        token = _raw(given.strip())
+        matching = [who for key, who in self._keys.items() if hmac.compare_digest(token, key)]
+        if scheme.lower() != "bearer" or not matching:
             raise Unauthorized("Writing needs an API key; accepted: the header Authorization: Bearer <key>")
+        return matching[0]
 
     def _check_origin(self, origin: str, host: str) -> None:
         """Refuse pages of other sites, which somebody on this machine may happen to visit.
@@ -61,6 +67,11 @@ class WriteAccess:
                 f"Pages of {origin[:200]!r} may not write here; accepted: pages of this server's loopback address, "
                 "or of base_url; or set api_keys"
             )
+
+
+def _fingerprint(key: bytes) -> str:
+    """Return what tells keys apart, and does not tell the key."""
+    return hashlib.sha256(b"lazypix caller\0" + key).hexdigest()[:12]
 
 
 def split_url(url: str) -> SplitResult:

@@ -14,16 +14,18 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from lazypix.catalog import Image, Search
+from lazypix.catalog.jobs import NewJob
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
 from lazypix.errors import BadRequest, BadUpload, Busy
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
+from lazypix.jobs.kinds import warm_jobs
 from lazypix.library import Library
+from lazypix.originals.uploading import JobsOf
 from lazypix.plan import check_size
 from lazypix.server.access import WriteAccess, split_url
-from lazypix.server.ahead import Ahead
 from lazypix.server.forms import IMAGE, Form, receive_form
 from lazypix.server.send import AnswerResponse
 from lazypix.settings import Settings
@@ -53,13 +55,11 @@ class Api:
         self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
         self._looking = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="lazypix-api")
         self._checking = ThreadPoolExecutor(1, thread_name_prefix="lazypix-check")  # many ask for health, one looks
-        self._ahead = Ahead(library)
 
     def close(self) -> None:
-        """Finish the uploads that are being stored; sizes that are not made yet are made when asked for."""
+        """Finish the uploads that are being stored."""
         for pool in (self._storing, self._looking, self._checking):
             pool.shutdown(wait=True, cancel_futures=pool is not self._storing)
-        self._ahead.close()
 
     def routes(self) -> list[Route]:
         """Return the routes, for Starlette's router."""
@@ -96,8 +96,7 @@ class Api:
         async with self._place(), self._form(request, IMAGE, "ident", "metadata") as form:
             sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
-            image = await self._add(form)
-        self._ahead.make(image, sizes)
+            image = await self._add(form, lambda image: self._ahead(request, image, sizes))
         location = (b"location", f"{MOUNT}{image.ident}.{by_name(image.format).extension}".encode())
         return envelope(201, _content(image.ident, sizes), location, *notices)
 
@@ -107,7 +106,7 @@ class Api:
         async with self._form(request) as form:
             sizes = self._sizes(form)
             notices = _check_sync_fields(form.fields)
-        self._ahead.make(image, sizes)
+        await self._in_time(self._library.catalog.jobs.add, self._ahead(request, image, sizes))
         return envelope(200, _content(image.ident, sizes), *notices)
 
     async def sync(self, request: Request) -> Answer:
@@ -172,14 +171,20 @@ class Api:
             check_size(size.transform, self._library.limits)
         return sizes
 
-    async def _add(self, form: Form) -> Image:
+    def _ahead(self, request: Request, image: Image, sizes: list[Size]) -> list[NewJob]:
+        """Return the jobs that make sizes of an image, in the turn of who asks for them."""
+        return warm_jobs(image.ident, [size.transform for size in sizes], caller=request.state.caller)
+
+    async def _add(self, form: Form, jobs: JobsOf) -> Image:
         if form.image is None:
             accepted = ", ".join(READABLE)
             raise BadUpload(f"The form has no field 'image'; accepted: a file, base64 or a data: URL ({accepted})")
         image, ident = form.image, form.fields.get("ident", "").strip() or None
         metadata = _metadata(form.fields.get("metadata", ""))
         # Shielded: when the client goes away now, the image is either stored whole or not at all.
-        add = partial(self._library.add_incoming, image, ident=ident, filename=form.filename, metadata=metadata)
+        add = partial(
+            self._library.add_incoming, image, ident=ident, filename=form.filename, metadata=metadata, jobs=jobs
+        )
         return await _finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
     @asynccontextmanager
@@ -239,7 +244,7 @@ class Api:
 
     def _writing(self, handle: _Handler) -> _Endpoint:
         async def endpoint(request: Request) -> AnswerResponse:
-            self._access.check(request.headers)
+            request.state.caller = self._access.check(request.headers)
             return AnswerResponse(await handle(request))
 
         return endpoint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lazypix.composition import make_delivery, make_renderers, open_library
+from lazypix.composition import make_delivery, make_renderers, make_runner, open_library
 from lazypix.delivery import Delivery, Making
 from lazypix.dialects.native import MOUNT
 from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
@@ -28,12 +27,10 @@ from lazypix.server.api import Api
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
 from lazypix.settings import Settings
-from lazypix.upkeep.scrubbing import scrub
 
 log = logging.getLogger("lazypix.server")
 
-_SWEEP_EVERY_S = 600
-_SCRUB_FOR_S = 500
+_TIDY_EVERY_S, _LEFT_OVER_S = 600, 3600
 _READER_THREADS = 16
 
 
@@ -96,13 +93,16 @@ class _Front:
         self._images = _Images(self._delivery, self._settings.request_deadline_s)
         api = Api(self._settings, self._access, library)
         app.router.routes.extend(api.routes())
-        sweeping = asyncio.create_task(_keep_in_order(library, self._settings))
+        tidying = asyncio.create_task(_keep_tidy(library))
+        runner = make_runner(self._settings, library) if self._settings.jobs == "server" else None
         try:
             yield
         finally:
-            sweeping.cancel()
+            tidying.cancel()
             self._images.close()
             await asyncio.to_thread(api.close)
+            if runner is not None:
+                await asyncio.to_thread(runner.close)
             await asyncio.to_thread(library.close)
 
 
@@ -168,25 +168,14 @@ async def _disconnect(receive: Receive) -> None:
 _BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
 
 
-async def _keep_in_order(library: Library, settings: Settings) -> None:
+async def _keep_tidy(library: Library) -> None:
+    """Remove what killed processes left on this machine; what they left elsewhere is a job of one machine."""
     while True:
-        await asyncio.sleep(_SWEEP_EVERY_S)
+        await asyncio.sleep(_TIDY_EVERY_S)
         try:
-            await asyncio.to_thread(library.sweep)
-            await asyncio.to_thread(_scrub, library, settings)
+            await asyncio.to_thread(library.incoming.sweep, older_than_s=_LEFT_OVER_S)
         except Exception as error:  # noqa: BLE001  # the next time may go better
-            log.warning("sweeping or scrubbing failed, and will be tried again: %s", error)
-
-
-def _scrub(library: Library, settings: Settings) -> None:
-    """Verify some originals, in one process of a machine; those that were found damaged in any case.
-
-    One that only looked so, because the way to its store was bad, is served again then, without anybody's help.
-    """
-    older_than_s = settings.scrub_days * 86_400 if settings.scrub_rate else math.inf
-    with library.locks.hold("scrub", patience_s=0) as alone:
-        if alone:
-            scrub(library, bytes_per_s=settings.scrub_rate, older_than_s=older_than_s, budget_s=_SCRUB_FOR_S)
+            log.warning("tidying up failed, and will be tried again: %s", error)
 
 
 async def _on_error(request: Request, error: Exception) -> AnswerResponse:
