@@ -13,8 +13,8 @@ import lazypix
 SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "formats", "filenames", "tokens", "transform", "plan", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "cache",
-    "generations", "answers", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
+    "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "cache",
+    "generations", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
     "jobs", "composition", "nginx", "server", "cli", "__main__",
 ]
 # fmt: on

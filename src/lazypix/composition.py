@@ -35,6 +35,7 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
         base_url=settings.base_url,
         queue=settings.queue,
+        queue_s=settings.queue_s,
         patience_s=settings.request_deadline_s,
         tidies=tidies,
         facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs

@@ -48,7 +48,7 @@ class LazypixError(Exception):
     """HTTP status code that a face answers with."""
     code: ClassVar[str] = "internal"
     """Stable name of the error, for programs."""
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
     """Seconds after which asking again makes sense, if it does."""
 
 
@@ -198,6 +198,10 @@ class Busy(LazypixError):
     status = 503
     code = "busy"
     retry_after_s = 1
+
+    def __init__(self, text: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class StoreFailed(LazypixError):

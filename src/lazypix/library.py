@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from lazypix.answers import SharedAnswers
+from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
@@ -52,6 +53,7 @@ class Library:
         keys: KeyScheme | None = None,
         base_url: str = "",
         queue: int = 256,
+        queue_s: float = 60.0,
         patience_s: float = 30.0,
         facts_ttl_s: float = 2.5,
         undelete_s: float = 0.0,
@@ -64,11 +66,12 @@ class Library:
         """Put a library together.
 
         `folder`, on this machine, holds incoming files and locks; all processes of a machine share it. `replica` is a
-        store that may have copies. `queue` bounds the variants being made at once, `patience_s` how long work is
-        waited for, `facts_ttl_s` how long facts are believed that another machine may have changed. For `undelete_s`
-        seconds a deleted image can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept,
-        0: as many as come. With `sidecars`, filename and metadata are stored beside each original too, so that the
-        catalog can be rebuilt from the store alone. `shared` are answers in a cache of several machines.
+        store that may have copies. `queue` bounds the variants being made or waiting, and `queue_s` how many seconds
+        of work for each renderer they are estimated to be; `patience_s` is how long work is waited for, `facts_ttl_s`
+        how long facts are believed that another machine may have changed. For `undelete_s` seconds a deleted image
+        can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept, 0: as many as come. With
+        `sidecars`, filename and metadata are stored beside each original too, so that the catalog can be rebuilt from
+        the store alone. `shared` are answers in a cache of several machines.
         It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
         which the time is over.
         """
@@ -77,6 +80,7 @@ class Library:
         self.store = store
         self.replica = replica
         self.engine = engine
+        self.backlog = Backlog(engine, places=queue, seconds=queue_s)
         self.limits = limits or Limits()
         self.keys = keys or KeyScheme()
         self.base_url = base_url.rstrip("/")
@@ -90,7 +94,7 @@ class Library:
         )  # fmt: skip
         self.removals = Removals(self.originals, catalog=catalog, store=store, replica=replica, keys=self.keys)
         self.uploads = Uploads(
-            self.originals, self.removals, catalog=catalog, store=store, engine=engine, keys=self.keys,
+            self.originals, self.removals, catalog=catalog, store=store, engine=self.backlog, keys=self.keys,
             limits=self.limits, patience_s=patience_s, sidecars=sidecars,
         )  # fmt: skip
         self.locks = KeyLocks(folder / "locks")
@@ -98,8 +102,8 @@ class Library:
             catalog=catalog, store=store, keys=self.keys, max_variants=max_variants, max_bytes=max_variant_bytes
         )
         self._variants = Variants(
-            catalog=catalog, shelf=self.shelf, engine=engine, limits=self.limits, originals=self.originals,
-            locks=self.locks, queue=queue, patience_s=patience_s,
+            catalog=catalog, shelf=self.shelf, backlog=self.backlog, limits=self.limits, originals=self.originals,
+            locks=self.locks, patience_s=patience_s,
         )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all if tidies else lambda: None)
@@ -137,7 +141,7 @@ class Library:
         self._variants.stop_making()
         if self.sharing is not None:
             self.sharing.close()
-        self.engine.close()
+        self.backlog.close()
         self.shelf.close()
         self.catalog.close()
         self.store.close()
@@ -244,10 +248,13 @@ class Library:
 
     # --- variants ----------------------------------------------------------------------------------------------
 
-    def variant(self, ident: str, transform: Transform | str, *, format: str | None = None) -> Variant:
+    def variant(
+        self, ident: str, transform: Transform | str, *, format: str | None = None, background: bool = False
+    ) -> Variant:
         """Return a variant: the stored one, or one that is made and stored now.
 
-        `transform` may be its text. Without a format the original's is taken, or one that can hold it.
+        `transform` may be its text. Without a format the original's is taken, or one that can hold it. Work in the
+        `background` goes behind all that others wait for.
 
         Raises:
             BadIdent, UnknownImage: there is no such image.
@@ -263,7 +270,7 @@ class Library:
         stored = self.stored(image, decided)
         if stored is not None:
             return stored
-        flight = self.make(image, decided)
+        flight = self.make(image, decided, background=background)
         made = flight.delivered.result()
         flight.landed.result()  # whoever calls this finds the variant stored
         return made
@@ -292,13 +299,13 @@ class Library:
         """
         return self._variants.recorded(self.get(ident))
 
-    def make(self, image: Image, transform: Transform) -> Flight[Variant]:
+    def make(self, image: Image, transform: Transform, *, background: bool = False) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
 
         Raises:
             BadTransform, Quarantined, Busy: as `variant`.
         """
-        return self._variants.make(image, transform)
+        return self._variants.make(image, transform, background=background)
 
     def url(self, ident: str, transform: Transform | str = "full", *, format: str | None = None) -> str:
         """Return the address of a variant; without a format the client's `Accept` header decides.

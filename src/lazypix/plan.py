@@ -150,18 +150,6 @@ class Plan:
         return self.turn.size(self.width, self.height)
 
 
-# What encoding a pixel costs beside decoding one (roughly; measured on photographs of 2 megapixels).
-_ENCODING = {"avif": 20, "gif": 8, "webp": 5, "png": 3}
-_HEAVY = 60_000_000
-
-
-def is_heavy(plan: Plan) -> bool:
-    """Tell whether this plan keeps a renderer busy for more than about a second."""
-    decoded = plan.source_width * plan.source_height * plan.frames // plan.shrink**2
-    encoded = plan.size[0] * plan.size[1] * plan.frames * _ENCODING.get(plan.format, 1)
-    return decoded + encoded > _HEAVY
-
-
 def check_probe(probe: Probe, limits: Limits) -> Probe:
     """Return `probe` unchanged when the image may be decoded.
 

@@ -160,7 +160,14 @@ class Settings(BaseModel):
     renders_per_process: int = Field(
         _RENDERER.renders, ge=1, description="Renders after which a renderer process is replaced."
     )
-    queue: int = Field(256, ge=1, description="Variants being made or waiting at once; beyond it: 503.")
+    queue: int = Field(256, ge=1, description="Variants being made or waiting in one server process; beyond it: 503.")
+    queue_s: float = Field(
+        20.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds of work for each renderer that they may be, estimated from pixels and formats; beyond "
+        "it: 503.",
+    )
     request_deadline_s: float = Field(30.0, gt=0, description="Seconds a request waits for its variant; then 503.")
 
     jobs: Literal["server", "celery", "none"] = Field(

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from lazypix.backlog import Backlog, Piece
 from lazypix.catalog import Catalog, Image, StoredVariant
-from lazypix.engine import Engine
+from lazypix.cost import rendering_s
 from lazypix.errors import RendererLost
 from lazypix.formats import by_name
-from lazypix.lease.flight import Flight, SingleFlight
+from lazypix.lease.flight import Flight, SingleFlight, Work
 from lazypix.lease.locks import KeyLocks
 from lazypix.originals.reading import Originals
-from lazypix.plan import Limits, Plan, is_heavy, make_plan
+from lazypix.plan import Limits, Plan, make_plan
 from lazypix.quarantine import Quarantine
 from lazypix.shelf import Shelf
 from lazypix.transform import Transform
@@ -46,7 +47,7 @@ class Variant:
 class Variants:
     """The variants of a library, stored and in the making. Safe to use from many threads.
 
-    `queue` bounds the variants being made at once; `patience_s` how long one is waited for that another process
+    `backlog` bounds the variants being made at once; `patience_s` how long one is waited for that another process
     makes.
     """
 
@@ -55,30 +56,25 @@ class Variants:
         *,
         catalog: Catalog,
         shelf: Shelf,
-        engine: Engine,
+        backlog: Backlog,
         limits: Limits,
         originals: Originals,
         locks: KeyLocks,
-        queue: int,
         patience_s: float,
     ) -> None:
         self._catalog = catalog
         self._shelf = shelf
-        self._engine = engine
+        self._backlog = backlog
         self._limits = limits
         self._originals = originals
         self._locks = locks
         self._patience_s = patience_s
-        self._makers = ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 6, thread_name_prefix="lazypix-make")
-        # What takes a renderer for long never takes all of them: small sizes and uploads find one.
-        self._slow_makers = ThreadPoolExecutor(max(1, engine.workers - 1), thread_name_prefix="lazypix-make-slowly")
-        self._flights: SingleFlight[Variant] = SingleFlight(max_keys=queue)
-        self._quarantine = Quarantine(catalog, engine, limits)
+        self._flights: SingleFlight[Variant] = SingleFlight()
+        self._quarantine = Quarantine(catalog, backlog, limits)
 
     def stop_making(self) -> None:
         """Finish what is being made, and make nothing any more."""
-        for makers in (self._makers, self._slow_makers):
-            makers.shutdown(wait=True, cancel_futures=True)
+        self._backlog.stop()
 
     def stored(self, image: Image, transform: Transform) -> Variant | None:
         """Return a variant if it lies in the store; `transform` has its format decided."""
@@ -97,8 +93,10 @@ class Variants:
         """Return what is known of the variants of an image that are stored."""
         return self._catalog.variants.of(image.ident)
 
-    def make(self, image: Image, transform: Transform) -> Flight[Variant]:
+    def make(self, image: Image, transform: Transform, *, background: bool = False) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
+
+        In the `background` it holds up what somebody waits for by one render at most, and is refused sooner.
 
         Raises:
             BadTransform, Quarantined, Busy: as `Library.variant`.
@@ -106,45 +104,75 @@ class Variants:
         plan = make_plan(transform, image.probe, self._limits)  # refuse before queueing
         key = self._shelf.key(image.ident, transform)
         self._quarantine.check(image, key)
+        piece = Piece(seconds=rendering_s(plan), background=background)
+        timer = _Timer()
 
         def work(deliver: Callable[[Variant], None]) -> None:
-            timer = _Timer()
             with self._locks.hold(key, patience_s=self._patience_s):
-                timer.note("wait")
                 found = self.stored(image, transform)  # another process may have made it meanwhile
                 if found is not None:
                     deliver(found)
                     return
-                body = self._rendered(image, plan, key)
-                timer.note("render")
+                body = self._rendered(image, plan, key, piece)
                 log.debug("rendered %s", key)
                 # Nobody waits for the disk; the key stays taken until the variant is stored.
-                deliver(Variant(image=image, transform=transform, body=body, timings_ms=tuple(timer.laps)))
+                deliver(Variant(image=image, transform=transform, body=body, timings_ms=timer.laps(piece.began)))
                 self._shelf.keep(image, transform, body)
 
-        return self._flights.join(key, work, self._slow_makers if is_heavy(plan) else self._makers)
+        place = _Place(self._backlog, piece)
+        flight = self._flights.join(key, partial(place.carry_out, work), place)
+        if not background:
+            flight.hurry()
+        return flight
 
-    def _rendered(self, image: Image, plan: Plan, key: str) -> bytes:
+    def _rendered(self, image: Image, plan: Plan, key: str, piece: Piece) -> bytes:
         originals = self._originals
         with originals.looking_again(image), originals.file(image) as path:
             try:
-                return self._engine.render(str(path), plan).result()
+                return self._backlog.render(str(path), plan, piece).result()
             except RendererLost as lost:
                 log.warning("%s was not made: %s", key, lost)
                 self._quarantine.remember(key, lost)
+                test = partial(self._quarantine.test, image, originals.file, originals.forget)
                 with suppress(RuntimeError):  # closing
-                    self._makers.submit(self._quarantine.test, image, originals.file, originals.forget)
+                    self._backlog.submit(Piece(seconds=0.0, verifying=True), test)
                 raise
 
 
+class _Place:
+    """The place of one variant in the backlog: a queue for its flight."""
+
+    def __init__(self, backlog: Backlog, piece: Piece) -> None:
+        self._backlog = backlog
+        self._piece = piece
+
+    def submit(self, work: Callable[[], None], /) -> Future[None]:
+        return self._backlog.submit(self._piece, work)
+
+    def hurry(self) -> None:
+        self._backlog.hurry(self._piece)
+
+    def carry_out(self, work: Work[Variant], deliver: Callable[[Variant], None]) -> None:
+        """Do the work; its place is free for others before anybody hears of the end."""
+
+        def leave_first(variant: Variant) -> None:
+            self._backlog.leave(self._piece)
+            deliver(variant)
+
+        try:
+            work(leave_first)
+        finally:
+            self._backlog.leave(self._piece)
+
+
 class _Timer:
-    """Notes how long the steps of one piece of work take."""
+    """Tells how long the steps of one piece of work took."""
 
     def __init__(self) -> None:
-        self.laps: list[tuple[str, float]] = []
-        self._last = time.perf_counter()
+        self._begun = time.perf_counter()
 
-    def note(self, name: str) -> None:
+    def laps(self, rendering: float | None) -> tuple[tuple[str, float], ...]:
+        """Return the waiting (for a place, a lock, the original, a renderer) and the rendering, milliseconds."""
         now = time.perf_counter()
-        self.laps.append((name, (now - self._last) * 1000))
-        self._last = now
+        began = now if rendering is None else rendering
+        return ("wait", (began - self._begun) * 1000), ("render", (now - began) * 1000)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,21 @@ class Work:
         deliver(self._result)
 
 
+class Pool(ThreadPoolExecutor):
+    """A queue that is a plain pool of threads; refuses what comes while it is `full`, and counts who hurried it."""
+
+    full = False
+    hurried = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        if self.full:
+            raise Busy("full")
+        return super().submit(fn, *args, **options)
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
+
 def result(flight: Flight[str], wait_s: float = WAIT_S) -> str:
     """Wait until the work has ended, and return what it delivered."""
     flight.landed.result(wait_s)
@@ -38,13 +54,13 @@ def result(flight: Flight[str], wait_s: float = WAIT_S) -> str:
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as executor:
+def pool() -> Iterator[Pool]:
+    with Pool(4) as executor:
         yield executor
 
 
-def test_many_who_ask_at_once_get_the_result_of_one(pool: ThreadPoolExecutor) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+def test_many_who_ask_at_once_get_the_result_of_one(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
     work, barrier = Work(), threading.Barrier(50)
 
     def ask() -> Flight[str]:
@@ -59,8 +75,8 @@ def test_many_who_ask_at_once_get_the_result_of_one(pool: ThreadPoolExecutor) ->
     assert len(flights) == 0
 
 
-def test_an_error_is_everybodys_and_not_remembered(pool: ThreadPoolExecutor) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+def test_an_error_is_everybodys_and_not_remembered(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
     failing = Work(ValueError("no"))
     futures = [flights.join("key", failing, pool) for _ in range(3)]
     failing.end.set()
@@ -73,8 +89,8 @@ def test_an_error_is_everybodys_and_not_remembered(pool: ThreadPoolExecutor) -> 
     assert (failing.times, good.times) == (1, 1)
 
 
-def test_different_keys_do_not_wait_for_each_other(pool: ThreadPoolExecutor) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+def test_different_keys_do_not_wait_for_each_other(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
     one, other = Work("one"), Work("other")
     slow = flights.join("one", one, pool)
     other.end.set()
@@ -85,9 +101,9 @@ def test_different_keys_do_not_wait_for_each_other(pool: ThreadPoolExecutor) -> 
 
 
 def test_a_result_is_delivered_before_the_work_ends_and_the_key_stays_taken_until_then(
-    pool: ThreadPoolExecutor,
+    pool: Pool,
 ) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+    flights: SingleFlight[str] = SingleFlight()
     end = threading.Event()
 
     def work(deliver: Callable[[str], None]) -> None:
@@ -104,9 +120,9 @@ def test_a_result_is_delivered_before_the_work_ends_and_the_key_stays_taken_unti
 
 
 def test_a_failure_after_the_delivery_is_logged_and_hurts_nobody(
-    pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+    pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+    flights: SingleFlight[str] = SingleFlight()
 
     def work(deliver: Callable[[str], None]) -> None:
         deliver("good")
@@ -116,29 +132,43 @@ def test_a_failure_after_the_delivery_is_logged_and_hurts_nobody(
     assert "afterwards" in caplog.text
 
 
-def test_work_that_delivers_nothing_is_an_error_for_who_waits(pool: ThreadPoolExecutor) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+def test_work_that_delivers_nothing_is_an_error_for_who_waits(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
     with pytest.raises(RuntimeError, match="delivered nothing"):
         result(flights.join("key", lambda _: None, pool))
 
 
-def test_a_full_queue_refuses_new_keys_but_lets_everybody_join(pool: ThreadPoolExecutor) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=2)
-    works = [Work(), Work()]
-    futures = [flights.join(str(number), work, pool) for number, work in enumerate(works)]
-    with pytest.raises(Busy, match="2 images are being made"):
+def test_a_full_queue_refuses_new_keys_but_lets_everybody_join(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
+    work = Work()
+    future = flights.join("0", work, pool)
+    pool.full = True
+    with pytest.raises(Busy, match="full"):
         flights.join("third", Work(), pool)
-    assert flights.join("0", Work(), pool) is futures[0]
-    for work in works:
-        work.end.set()
-    assert [result(future) for future in futures] == ["done", "done"]
+    assert len(flights) == 1, "what was refused left nothing"
+    assert flights.join("0", Work(), pool) is future
+    work.end.set()
+    assert result(future) == "done"
+    pool.full = False
     last = Work()
     last.end.set()
     assert result(flights.join("third", last, pool)) == "done"
 
 
-def test_a_waiter_cannot_cancel_it_for_the_others(pool: ThreadPoolExecutor) -> None:
-    flights: SingleFlight[str] = SingleFlight(max_keys=2)
+def test_one_who_joins_can_hurry_the_queue_that_the_work_is_in(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
+    work = Work()
+    flights.join("key", work, pool)
+    with Pool(1) as other:
+        flight = flights.join("key", Work(), other)
+        flight.hurry()
+        assert (pool.hurried, other.hurried) == (1, 0)
+    work.end.set()
+    assert result(flight) == "done"
+
+
+def test_a_waiter_cannot_cancel_it_for_the_others(pool: Pool) -> None:
+    flights: SingleFlight[str] = SingleFlight()
     work = Work()
     future = flights.join("key", work, pool)
     assert not future.delivered.cancel()
@@ -147,8 +177,8 @@ def test_a_waiter_cannot_cancel_it_for_the_others(pool: ThreadPoolExecutor) -> N
 
 
 def test_after_the_end_it_is_busy() -> None:
-    executor = ThreadPoolExecutor(1)
-    flights: SingleFlight[str] = SingleFlight(max_keys=2)
+    executor = Pool(1)
+    flights: SingleFlight[str] = SingleFlight()
     executor.shutdown()
     with pytest.raises(Busy, match="Shutting down"):
         result(flights.join("key", Work(), executor))
@@ -157,8 +187,8 @@ def test_after_the_end_it_is_busy() -> None:
 
 def test_nobody_waits_for_ever_for_work_that_a_shutdown_cancelled() -> None:
     """`Library.close` shuts its executor down like this, while work is queued."""
-    executor = ThreadPoolExecutor(1)
-    flights: SingleFlight[str] = SingleFlight(max_keys=10)
+    executor = Pool(1)
+    flights: SingleFlight[str] = SingleFlight()
     running, queued = Work(), Work()
     first = flights.join("running", running, executor)
     second = flights.join("queued", queued, executor)
@@ -171,9 +201,9 @@ def test_nobody_waits_for_ever_for_work_that_a_shutdown_cancelled() -> None:
     assert len(flights) == 0
 
 
-def test_work_that_nobody_waits_for_any_more_is_dropped(pool: ThreadPoolExecutor) -> None:
-    with ThreadPoolExecutor(1) as executor:
-        flights: SingleFlight[str] = SingleFlight(max_keys=10)
+def test_work_that_nobody_waits_for_any_more_is_dropped(pool: Pool) -> None:
+    with Pool(1) as executor:
+        flights: SingleFlight[str] = SingleFlight()
         running, queued = Work(), Work()
         first = flights.join("running", running, executor)
         second, third = flights.join("queued", queued, executor), flights.join("queued", queued, executor)

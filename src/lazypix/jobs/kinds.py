@@ -42,7 +42,7 @@ def warm(library: Library) -> Kind:
     def carry_out(job: Job) -> None:
         assert job.ident is not None
         try:
-            library.variant(job.ident, Transform.parse(job.payload["transform"]))
+            library.variant(job.ident, Transform.parse(job.payload["transform"]), background=True)
         except UnknownImage:  # deleted meanwhile
             return
 

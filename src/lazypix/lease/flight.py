@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 from lazypix.errors import Busy
 
@@ -25,21 +26,38 @@ class Flight(Generic[T]):
     """Done when the work has ended, and its key is free again; never an error."""
     leave: Callable[[], None] = lambda: None
     """To be called, once, by one who waits no longer; work that has not begun is dropped with the last of them."""
+    hurry: Callable[[], None] = lambda: None
+    """To be called by one who waits for work that may have been begun in the background."""
 
 
 Work = Callable[[Callable[[T], None]], None]
 """Work is given a function that delivers its result, and may go on after it has called that."""
 
 
+class Queue(Protocol):
+    """Where work is done, in its turn."""
+
+    def submit(self, work: Callable[[], None], /) -> Future[None]:
+        """Have work done; until it has begun, its future can be cancelled.
+
+        Raises:
+            Busy: there is no room for it.
+            RuntimeError: nothing is begun any more.
+        """
+        ...
+
+    def hurry(self) -> None:
+        """Somebody waits for the work: it goes before what is done in the background."""
+        ...
+
+
 class SingleFlight(Generic[T]):
     """Runs work for a key once, however many ask for it at the same time; all get the same result or error.
 
-    At most `max_keys` pieces of work are under way or waiting for an executor; joining one that is there is
-    always possible.
+    Joining what is under way, or waits in its queue, is always possible.
     """
 
-    def __init__(self, *, max_keys: int) -> None:
-        self._max_keys = max_keys
+    def __init__(self) -> None:
         self._lock = threading.RLock()  # dropping work ends it, in the same thread
         self._flights: dict[str, Flight[T]] = {}
         self._waiting: dict[str, int] = {}
@@ -47,26 +65,27 @@ class SingleFlight(Generic[T]):
     def __len__(self) -> int:
         return len(self._flights)
 
-    def join(self, key: str, work: Work[T], executor: Executor) -> Flight[T]:
-        """Return the work that is under way for `key`, or have the executor do it.
+    def join(self, key: str, work: Work[T], queue: Queue) -> Flight[T]:
+        """Return the work that is under way for `key`, or have the queue do it.
 
         Raises:
-            Busy: `max_keys` other keys are under way.
+            Busy: there is no room for it in the queue.
         """
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None:
                 self._waiting[key] += 1
                 return flight
-            if len(self._flights) >= self._max_keys:
-                raise Busy(f"{self._max_keys} images are being made; ask again in a moment")
-            flight = self._flights[key] = Flight()
+            flight = self._flights[key] = Flight(hurry=queue.hurry)
             self._waiting[key] = 1
             flight.delivered.set_running_or_notify_cancel()  # one who gives up cannot cancel it for the others
             flight.landed.set_running_or_notify_cancel()
         try:
-            task = executor.submit(self._fly, key, work, flight)
-        except RuntimeError:  # the executor is shut down
+            task = queue.submit(partial(self._fly, key, work, flight))
+        except Busy as error:
+            self._land(key, flight, error)  # for those who joined meanwhile
+            raise
+        except RuntimeError:  # nothing is begun any more
             self._call_off(key, flight)
         else:
             flight.leave = lambda: self._leave(key, flight, task)

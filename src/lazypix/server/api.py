@@ -193,7 +193,10 @@ class Api:
         try:
             await asyncio.wait_for(self._places.acquire(), self._settings.request_deadline_s)
         except TimeoutError:
-            raise Busy(f"{self._settings.uploads} uploads are being received; try again later") from None
+            raise Busy(
+                f"{self._settings.uploads} uploads are being received; try again later",
+                retry_after_s=self._library.backlog.retry_after_s(),
+            ) from None
         try:
             yield
         finally:

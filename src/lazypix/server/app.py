@@ -27,11 +27,15 @@ from lazypix.server.api import Api
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
 from lazypix.settings import Settings
+from lazypix.stores.local import LocalStore
 
 log = logging.getLogger("lazypix.server")
 
 _TIDY_EVERY_S, _LEFT_OVER_S = 600, 3600
-_READER_THREADS = 16
+# A read of a folder takes a thread for a moment, one over a network for as long as the service takes.
+_READERS_OF_FOLDERS, _READERS_OF_SERVICES = 16, 64
+_COMPARERS = 4
+_IO_THREADS = 64
 
 
 def create(settings: Settings) -> ASGIApp:
@@ -88,9 +92,13 @@ class _Front:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        # Bodies are sent and received piece by piece in threads; those of a slow store must not be all there are.
+        pieces = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="lazypix-io")
+        asyncio.get_running_loop().set_default_executor(pieces)
         library = open_library(self._settings, make_renderers(self._settings))
         self._delivery = make_delivery(self._settings, library)
-        self._images = _Images(self._delivery, self._settings.request_deadline_s)
+        readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
+        self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)
         api = Api(self._settings, self._access, library)
         app.router.routes.extend(api.routes())
         tidying = asyncio.create_task(_keep_tidy(library))
@@ -113,11 +121,13 @@ def _is_for_image(scope: Scope) -> bool:
 class _Images:
     """Answers requests for images without ever blocking the event loop."""
 
-    def __init__(self, delivery: Delivery, deadline_s: float) -> None:
+    def __init__(self, delivery: Delivery, deadline_s: float, readers: int) -> None:
         self._delivery = delivery
         self._deadline_s = deadline_s
         # Reading the store has threads of its own: requests that wait for a renderer wait without one.
-        self._readers = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="lazypix-read")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="lazypix-read")
+        # A client that has the image mostly costs no read: it is told so also while all readers wait for the store.
+        self._comparers = ThreadPoolExecutor(_COMPARERS, thread_name_prefix="lazypix-compare")
 
     async def answer(self, request: ImageRequest, receive: Receive) -> Answer | None:
         """Answer from store and catalog, or wait for the variant to be made; None when the client went away."""
@@ -136,7 +146,8 @@ class _Images:
             return _BROKEN
 
     def _begun(self, request: ImageRequest) -> asyncio.Future[Answer | Making]:
-        return asyncio.get_running_loop().run_in_executor(self._readers, self._delivery.begin, request)
+        threads = self._readers if request.if_none_match is None else self._comparers
+        return asyncio.get_running_loop().run_in_executor(threads, self._delivery.begin, request)
 
     async def _made(self, making: Making, receive: Receive) -> Answer | None:
         """Wait for the variant, for as long as the client and the deadline do."""
@@ -156,7 +167,8 @@ class _Images:
         raise Busy(f"The image was not made within {self._deadline_s:g} seconds; ask again later")
 
     def close(self) -> None:
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._readers, self._comparers):
+            threads.shutdown(wait=True, cancel_futures=True)
 
 
 async def _disconnect(receive: Receive) -> None:
