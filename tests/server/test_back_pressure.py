@@ -13,11 +13,12 @@ import httpx
 import pytest
 from tests.engine.pictures import jpg, noise, quadrants
 from tests.server.running import Server, children, running
+from tests.waiting import until
 
 PICTURE = jpg(quadrants(4000, 3000))
 SMALL = jpg(quadrants(300, 200))
 LARGE = jpg(noise(1200, 900))
-TINY = {"queue": "4", "renderers": "2", "render_deadline_s": "60", "request_deadline_s": "60"}
+TINY = {"queue": "4", "renderers": "2", "render_deadline_s": "60", "request_deadline_s": "60", "cache_ttl_s": "600"}
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +50,15 @@ def renderers_stopped(server: Server) -> Iterator[None]:
 
 def fill(
     server: Server, askers: ThreadPoolExecutor, pattern: str
-) -> tuple[list[Future[httpx.Response]], httpx.Response]:
-    """Ask for ever new variants until one is refused; return those that wait, and the refusal."""
-    asked: list[Future[httpx.Response]] = []
-    while not (refused := [each.result() for each in asked if each.done() and each.result().status_code == 503]):
-        asked.append(askers.submit(server.get, pattern.format(20 + len(asked))))
-        wait(asked[-1:], timeout=0.1)
+) -> tuple[dict[str, Future[httpx.Response]], httpx.Response]:
+    """Ask for ever new variants until one is refused; return all that were asked for by target, and a refusal."""
+    asked: dict[str, Future[httpx.Response]] = {}
+    while not (refused := [each for each in asked.values() if each.done() and each.result().status_code == 503]):
+        target = pattern.format(20 + len(asked))
+        asked[target] = askers.submit(server.get, target)
+        wait([asked[target]], timeout=0.1)
         assert len(asked) < 60
-    return [each for each in asked if not each.done()], refused[0]
+    return asked, refused[0].result()
 
 
 def check_refusal(answer: httpx.Response, text: str) -> None:
@@ -71,8 +73,10 @@ def test_beyond_the_queue_all_that_is_there_is_answered_and_joining_is_possible(
     stored = server.get("/image/60x/cat.jpg")
     with ThreadPoolExecutor(70) as askers:
         with renderers_stopped(server):
-            waiting, refused = fill(server, askers, "/image/{}x/cat.jpg")
+            asked, refused = fill(server, askers, "/image/{}x/cat.jpg")
             check_refusal(refused, "4 images are being made")
+            until(lambda: sum(not each.done() for each in asked.values()) == 4)
+            waiting = {target: each for target, each in asked.items() if not each.done()}
             for target, timing in (
                 ("/image/60x/cat.jpg", "cache;desc=hit"),
                 ("/image/width=61/cat.jpg", "store;desc=hit"),
@@ -84,21 +88,20 @@ def test_beyond_the_queue_all_that_is_there_is_answered_and_joining_is_possible(
             unchanged = {"If-None-Match": stored.headers["etag"]}
             assert server.get("/image/width=60/cat.jpg", **unchanged).status_code == 304
             assert server.get("/info/cat").status_code == server.get("/readyz").status_code == 200
-            joined = [askers.submit(server.get, f"/image/{20 + number}x/cat.jpg") for number in range(4)]
+            joined = [askers.submit(server.get, target) for target in waiting]
             assert not wait(joined, timeout=0.3).done, "they wait with those who asked first"
-        assert {answer.result().status_code for answer in joined} == {200}
-        assert sum(answer.result().status_code == 200 for answer in waiting) == 4
+        assert {answer.result().status_code for answer in (*waiting.values(), *joined)} == {200}
     assert server.get("/image/99x/cat.jpg").status_code == 200, "and afterwards there is room again"
 
 
 def test_heavy_work_holds_up_neither_small_work_nor_uploads(server: Server) -> None:
     with ThreadPoolExecutor(70) as askers:
-        waiting, refused = fill(server, askers, "/image/40{}x,quality=50/heavy.avif")
+        asked, refused = fill(server, askers, "/image/40{}x,quality=50/heavy.avif")
         check_refusal(refused, "3 heavy images are being made")
         assert server.get("/image/70x/cat.jpg").status_code == 200
         assert server.upload(SMALL, ident="new") == "new"
-        assert not all(answer.done() for answer in waiting), "heavy work is still under way"
-        made = [answer.result() for answer in waiting if answer.result().status_code == 200]
+        assert not all(answer.done() for answer in asked.values()), "heavy work is still under way"
+        made = [answer.result() for answer in asked.values() if answer.result().status_code == 200]
         assert made
         for answer in made:
             assert re.fullmatch(r"wait;dur=[\d.]+, render;dur=[\d.]+", answer.headers["server-timing"])
@@ -108,6 +111,6 @@ def test_seconds_of_work_are_bounded_too(server: Server) -> None:
     with running(server.data.parent / "short", **TINY | {"queue": "256", "queue_s": "1.5"}) as short:
         short.upload(PICTURE, ident="heavy")
         with ThreadPoolExecutor(70) as askers:
-            waiting, refused = fill(short, askers, "/image/40{}x,quality=50/heavy.avif")
+            asked, refused = fill(short, askers, "/image/40{}x,quality=50/heavy.avif")
             check_refusal(refused, "The renderers have heavy work for")
-            assert 200 in {answer.result().status_code for answer in waiting}
+            assert 200 in {answer.result().status_code for answer in asked.values()}
