@@ -37,3 +37,13 @@ def test_a_change_by_another_process_is_seen_at_once(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     assert not generations.is_valid(ticket)
     assert Generations(path).ticket("cat") == generations.ticket("cat")
+
+
+def test_all_can_be_changed_at_once(tmp_path: Path) -> None:
+    generations = Generations(tmp_path / "generations")
+    tickets = [generations.ticket(f"cat{number}") for number in range(1000)]
+    other = Generations(tmp_path / "generations")
+    other.change_all()
+    assert not any(generations.is_valid(ticket) for ticket in tickets)
+    assert generations.is_valid(generations.ticket("cat"))
+    assert other.ticket("cat") == generations.ticket("cat")

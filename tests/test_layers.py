@@ -14,7 +14,7 @@ SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "cache",
-    "generations", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
+    "generations", "changes", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
     "jobs", "composition", "nginx", "server", "cli", "__main__",
 ]
 # fmt: on
@@ -29,7 +29,8 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "python_multipart": "server",
     "typer": "cli",
     "pydantic": ("settings", "composition"),
-    "redis": "cache",
+    "redis": ("cache", "changes"),
+    "psycopg": "changes",
     "pymemcache": ("cache", "stores"),
     "obstore": "stores",
     "httpx": "outbound",

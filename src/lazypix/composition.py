@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from lazypix.answers import QUIET_S, SharedAnswers
 from lazypix.cache.opening import open_cache
 from lazypix.catalog import Catalog
+from lazypix.changes.opening import open_changes
 from lazypix.delivery import Delivery
 from lazypix.engine import Engine
 from lazypix.engine.renderers import RendererEngine, RendererLimits
@@ -41,6 +42,7 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
         sidecars=settings.sidecars,
         shared=_shared(settings),
+        changes=open_changes(settings.changes.get_secret_value()) if settings.changes else None,
         undelete_s=settings.undelete_s,
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,

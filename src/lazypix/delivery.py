@@ -91,8 +91,8 @@ class Delivery:
     """Answers requests for images of one library. Safe to use from many threads.
 
     `max_age_s` is what caches are told; an ident is never given to other bytes, so only a deletion ends an
-    answer's truth. Answers stay in this process' memory for `cache_ttl_s` seconds: as long may it serve what was
-    deleted on another machine. A deletion on this one is seen at once.
+    answer's truth. Answers stay in this process' memory for `cache_ttl_s` seconds, or until the image is changed: on
+    this machine that is seen at once, and so it is on another one, if that is listened to (`Library.listen`).
 
     With a `handover` somebody else sends what is stored. A variant that was made just now is sent by ourselves, that
     one time: it is delivered before it is stored.

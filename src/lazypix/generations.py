@@ -24,9 +24,10 @@ class Generations:
     """A file of numbers that all processes of one machine have in memory. Safe to use from many threads.
 
     Who remembers anything of an image takes a ticket *before* looking it up, and asks whether it is still valid
-    before using what is remembered. Who deletes the image changes its number after the catalog says so: whatever was
-    looked up before, by whichever process, is not used any more, even if it is remembered only afterwards. Images
-    share the numbers, so that a deletion now and then makes others be looked up again.
+    before using what is remembered. Who deletes the image, or hears that another machine did, changes its number
+    after the catalog says so: whatever was looked up before, by whichever process, is not used any more, even if it
+    is remembered only afterwards. Images share the numbers, so that a deletion now and then makes others be looked up
+    again.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,7 +39,8 @@ class Generations:
             shared = mmap.mmap(descriptor, _STRIPES * _BYTES)
         finally:
             os.close(descriptor)
-        self._numbers = memoryview(shared).cast("Q")
+        self._bytes = memoryview(shared)
+        self._numbers = self._bytes.cast("Q")
 
     def ticket(self, ident: str) -> Ticket:
         """Return a ticket for what will be looked up of an image from now on."""
@@ -53,6 +55,10 @@ class Generations:
         """Make all tickets of an image invalid."""
         # A new random number, not the next one: of two changes at once neither is lost.
         self._numbers[_stripe(ident)] = int.from_bytes(os.urandom(_BYTES), "little")
+
+    def change_all(self) -> None:
+        """Make all tickets invalid."""
+        self._bytes[:] = os.urandom(_STRIPES * _BYTES)
 
 
 def _stripe(ident: str) -> int:

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 from lazypix.answers import SharedAnswers
 from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
+from lazypix.changes import Changes
+from lazypix.changes.opening import changes_of
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
 from lazypix.errors import StoreFailed
@@ -61,6 +63,7 @@ class Library:
         max_variant_bytes: int = 0,
         sidecars: bool = False,
         shared: SharedAnswers | None = None,
+        changes: Changes | None = None,
         tidies: bool = True,
     ) -> None:
         """Put a library together.
@@ -71,7 +74,8 @@ class Library:
         how long facts are believed that another machine may have changed. For `undelete_s` seconds a deleted image
         can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept, 0: as many as come. With
         `sidecars`, filename and metadata are stored beside each original too, so that the catalog can be rebuilt from
-        the store alone. `shared` are answers in a cache of several machines.
+        the store alone. `shared` are answers in a cache of several machines. `changes` tell of deletions on other
+        machines, unless given in the catalog's own way; see `listen`.
         It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
         which the time is over.
         """
@@ -88,9 +92,11 @@ class Library:
         self.incoming = IncomingFolder(folder / "incoming", self.limits.max_bytes)
         self.generations = Generations(folder / "generations")
         self.sharing = Sharing(shared) if shared is not None else None
+        self.changes = changes or changes_of(catalog)
         self.originals = Originals(
             catalog=catalog, store=store, keys=self.keys, incoming=self.incoming, generations=self.generations,
-            facts_ttl_s=facts_ttl_s, changed=self.sharing.forget if self.sharing is not None else None,
+            changes=self.changes, facts_ttl_s=facts_ttl_s,
+            end_shared=self.sharing.forget if self.sharing is not None else None,
         )  # fmt: skip
         self.removals = Removals(self.originals, catalog=catalog, store=store, replica=replica, keys=self.keys)
         self.uploads = Uploads(
@@ -136,9 +142,18 @@ class Library:
             catalog = Catalog.open(catalog) if catalog else Catalog.sqlite(root / "catalog.sqlite")
         return cls(catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root, **options)
 
+    def listen(self) -> None:
+        """Hear from now on what other processes change, on other machines too, in a thread that lives until `close`.
+
+        For processes that stay, and remember; once, before anything is asked of the library. Without it what they
+        remember is believed for its time to live, unless a process of the same machine changes it.
+        """
+        self.changes.subscribe(self.generations.change, self.generations.change_all)
+
     def close(self) -> None:
         """Finish what is being made, then close all parts; a second time does nothing."""
         self._variants.stop_making()
+        self.changes.close()
         if self.sharing is not None:
             self.sharing.close()
         self.backlog.close()

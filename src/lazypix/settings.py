@@ -207,8 +207,14 @@ class Settings(BaseModel):
     cache_ttl_s: float = Field(
         5.0,
         ge=0,
-        description="Seconds that answers, and what is known of images, are believed without a look; as long may "
-        "another machine serve what was deleted.",
+        description="Seconds that answers, and what is known of images, are believed without a look. Other machines' "
+        "deletions are heard at once (`changes`); as long may they go unnoticed while nothing can be heard.",
+    )
+    changes: SecretStr | None = Field(
+        None,
+        description="How machines hear at once what others delete or purge: the "
+        "same Redis for all, `redis://[:<password>@]<host>/<number>`, or `none`. Default: the catalog tells them "
+        "(PostgreSQL's LISTEN and NOTIFY; a SQLite file is looked at).",
     )
     shared_cache: SecretStr | None = Field(
         None,

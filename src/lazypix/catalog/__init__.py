@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, true, tuple_, update
 
+from lazypix.catalog.announcing import announce
 from lazypix.catalog.database import Conflict, Database
 from lazypix.catalog.jobs import JobRows, NewJob
 from lazypix.catalog.search import Search, filename_key, page, rarest_first, terms_of
@@ -60,6 +61,23 @@ class Catalog:
     def is_alone_in(self, folder: Path) -> bool:
         """Tell whether the database is a file of this folder, so that who uses the one uses the other."""
         return self._database.file is not None and self._database.file.parent.resolve() == folder.resolve()
+
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database; None for one that is elsewhere."""
+        return self._database.file
+
+    def connection_arguments(self) -> dict[str, str | int]:
+        """Return what psycopg needs to connect to the same PostgreSQL database, its password included."""
+        return self._database.connection_arguments()
+
+    def announce(self, idents: Collection[str]) -> None:
+        """Tell who listens to this catalog that what is remembered of these images is not true any more.
+
+        The methods that change what can be seen of an image do so by themselves, in their own transactions.
+        """
+        with self._database.writing() as connection:
+            announce(connection, idents)
 
     def close(self) -> None:
         """Close all connections."""
@@ -236,6 +254,7 @@ class Catalog:
             if not moved and not (trash_s == 0 and _move(connection, ident, "trashed", "deleting")):
                 raise UnknownImage(f"There is no image {ident}")
             add(jobs)
+            announce(connection, [ident])
             return _image(connection.execute(select(images).where(_is(ident))).one())
 
     def undelete(self, ident: str, *, jobs: Sequence[NewJob] = ()) -> None:
@@ -248,6 +267,7 @@ class Catalog:
             if not _move(connection, ident, "trashed", "ready"):
                 raise UnknownImage(f"There is no deleted image {ident} that can be had back")
             add(jobs)
+            announce(connection, [ident])
 
     def empty_trash(self, ident: str, *, before_its_time: bool = False, jobs: Sequence[NewJob] = ()) -> bool:
         """Turn a trashed image's deletion final if its time is over; return whether it was."""
@@ -301,12 +321,16 @@ class Catalog:
         """Record that a renderer was lost to this image."""
         with self._database.writing() as connection:
             connection.execute(update(images).where(_is(ident)).values(strikes=images.c.strikes + 1))
+            announce(connection, [ident])
 
     def mark(self, ident: str, *, damaged: bool) -> None:
         """Record that an original's bytes were verified now, and what was found; a damaged one is looked at first."""
         checked = 0 if damaged else _now()
         with self._database.writing() as connection:
-            connection.execute(update(images).where(_is(ident)).values(checked_us=checked, damaged=damaged))
+            other = update(images).where(_is(ident), images.c.damaged.is_not(damaged)).values(damaged=damaged)
+            if connection.execute(other).rowcount:
+                announce(connection, [ident])
+            connection.execute(update(images).where(_is(ident)).values(checked_us=checked))
 
     def unchecked(
         self, *, until_us: int, behind: tuple[int, str] | None = None, limit: int

@@ -25,7 +25,7 @@ log = logging.getLogger("lazypix")
 
 ACCEPTED = "sqlite:///<path> or postgresql://<user>@<host>:<port>/<database>"
 _WAIT_S = 30
-_POSTGRES = {
+_POSTGRES: dict[str, str | int] = {
     "connect_timeout": 5,
     "options": f"-c statement_timeout={_WAIT_S * 1000} -c lock_timeout=10000 -c TimeZone=UTC",
     "keepalives_idle": 10,
@@ -92,6 +92,11 @@ class Database:
     def file(self) -> Path | None:
         """The file of a SQLite database; None for one that is elsewhere."""
         return Path(self._url.database) if self.is_sqlite and self._url.database else None
+
+    def connection_arguments(self) -> dict[str, str | int]:
+        """Return the arguments with which psycopg connects to this PostgreSQL database, secrets among them."""
+        arguments = self._engine.dialect.create_connect_args(self._url)[1]
+        return {**arguments, **_POSTGRES}
 
     def __repr__(self) -> str:
         return f"Database({self._url.set(query={}).render_as_string(hide_password=True)!r})"

@@ -125,11 +125,11 @@ jobs = Table(
     Index("jobs_by_unique_key", "unique_key", unique=True, sqlite_where=_queued, postgresql_where=_queued),
 )
 
+# What was announced last, for who listens to a SQLite database; PostgreSQL tells by itself. See `announcing`.
 changes = Table(
     "changes",
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("ident", Ident, nullable=False),  # what is remembered of this image is not true any more
-    Column("at_us", BigInteger, nullable=False),
+    Column("ident", Ident, nullable=False),
     sqlite_autoincrement=True,  # a number is never given twice
 )

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image
+from lazypix.changes import Changes
 from lazypix.errors import BlobMissing, LazypixError, OriginalDamaged
 from lazypix.formats import by_name
 from lazypix.generations import Generations, Ticket
@@ -27,8 +28,8 @@ _READS = 2  # before an original that came over a network is said to be damaged
 class Originals:
     """The originals of a library, as they are looked up and read. Safe to use from many threads.
 
-    What is known of an image is remembered for `facts_ttl_s` seconds: as long may this process take an image for
-    present that a process on another machine has deleted; on this machine `generations` tells at once.
+    What is known of an image is remembered for `facts_ttl_s` seconds, but no longer than until a process of this
+    machine changes it (`generations`), or another machine's, if it is listened to (`Library.listen`).
     """
 
     def __init__(
@@ -39,15 +40,17 @@ class Originals:
         keys: KeyScheme,
         incoming: IncomingFolder,
         generations: Generations,
+        changes: Changes,
         facts_ttl_s: float,
-        changed: Callable[[str], None] | None,
+        end_shared: Callable[[str], None] | None,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._keys = keys
         self._incoming = incoming
         self._generations = generations
-        self._changed = changed
+        self._changes = changes
+        self._end_shared = end_shared
         self._facts: MemoryCache[tuple[Ticket, Image]] = MemoryCache(max_bytes=_KNOWN_IMAGES, ttl_s=facts_ttl_s)
 
     def get(self, ident: str) -> Image:
@@ -64,11 +67,16 @@ class Originals:
         self._facts.set(ident, (ticket, image), 1)
         return image
 
-    def forget(self, ident: str) -> None:
-        """Have an image looked up again by all processes of this machine; and end what machines share of it."""
-        self._generations.change(ident)
-        if self._changed is not None:
-            self._changed(ident)
+    def forget(self, *idents: str, in_catalog: bool = False) -> None:
+        """Have images looked up again by every process of every machine; and end what machines share of them.
+
+        To be called after the change. `in_catalog`: it was one of the catalog, which announced it by itself.
+        """
+        for ident in idents:
+            self._generations.change(ident)
+            if self._end_shared is not None:
+                self._end_shared(ident)
+        self._changes.announce(idents, in_catalog=in_catalog)  # last: who looks then finds nothing shared any more
 
     def read(self, image: Image) -> bytes:
         """Return the original, as it came.
@@ -170,7 +178,7 @@ class Originals:
         """
         log.error("the stored original of %s is damaged: its bytes are not those that were uploaded", image.ident)
         self._catalog.mark(image.ident, damaged=True)
-        self.forget(image.ident)
+        self.forget(image.ident, in_catalog=True)
         raise OriginalDamaged(f"The stored original of {image.ident} is damaged, and waits to be repaired")
 
     def key(self, image: Image) -> str:

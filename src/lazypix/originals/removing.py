@@ -30,7 +30,7 @@ class Removals:
     def delete(self, ident: str, *, trash_s: float) -> None:
         """Hide the image; then, unless it goes to the trash, remove it. Errors: as `Library.delete`."""
         image = self._catalog.begin_delete(check_ident(ident), trash_s=trash_s)
-        self._originals.forget(ident)
+        self._originals.forget(ident, in_catalog=True)
         if trash_s:
             return
         try:
@@ -41,7 +41,7 @@ class Removals:
     def undelete(self, ident: str) -> Image:
         """Have a trashed image back. Errors: as `Library.undelete`."""
         self._catalog.undelete(check_ident(ident))
-        self._originals.forget(ident)
+        self._originals.forget(ident, in_catalog=True)
         return self._originals.get(ident)
 
     def remove_blobs(self, ident: str) -> None:
@@ -100,7 +100,9 @@ class Removals:
         return True
 
     def _finish_delete(self, ident: str) -> None:
-        self._originals.forget(ident)  # again: whoever began the deletion may have been killed before
+        self._originals.forget(
+            ident, in_catalog=True
+        )  # again: whoever began the deletion may have been killed before
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
 

@@ -96,6 +96,7 @@ class _Front:
         pieces = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="lazypix-io")
         asyncio.get_running_loop().set_default_executor(pieces)
         library = open_library(self._settings, make_renderers(self._settings))
+        await asyncio.to_thread(library.listen)
         self._delivery = make_delivery(self._settings, library)
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
         self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)

@@ -90,7 +90,8 @@ def purge(
     """Drop stored variants, which are made again when they are asked for; return how many, and their bytes.
 
     Of one image (`ident`), of one `size` (a canonical text, `*` stands for anything), those that nobody read for
-    `unused_for_s` seconds; several conditions must all be true. Answers of theirs are dropped from memory too.
+    `unused_for_s` seconds; several conditions must all be true. What any process of any machine remembers of
+    these images is forgotten too.
 
     Raises:
         BadRequest: there is no condition, and it shall not be `everything`.
@@ -106,7 +107,6 @@ def purge(
         number, bytes_ = number + len(batch), bytes_ + sum(variant.size for _, variant in batch)
         if not dry_run:
             library.shelf.remove(batch)
-            for changed in {row[0] for row in batch}:
-                library.originals.forget(changed)
+            library.originals.forget(*{ident for ident, _ in batch})
         progress(number)
     return number, bytes_

@@ -15,6 +15,5 @@ def upgrade() -> None:
         "changes",
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("ident", IDENT, nullable=False),
-        sa.Column("at_us", sa.BigInteger, nullable=False),
         sqlite_autoincrement=True,
     )
