@@ -13,8 +13,8 @@ import lazypix
 SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "cache",
-    "generations", "changes", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "library", "handover", "delivery", "upkeep", "settings",
+    "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "orders", "cache",
+    "generations", "changes", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "settings",
     "jobs", "composition", "nginx", "server", "cli", "__main__",
 ]
 # fmt: on
@@ -28,7 +28,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "asyncio": "server",
     "python_multipart": "server",
     "typer": "cli",
-    "pydantic": ("settings", "composition"),
+    "pydantic": ("replica_settings", "settings", "composition"),
     "redis": ("cache", "changes"),
     "psycopg": "changes",
     "pymemcache": ("cache", "stores"),

@@ -13,12 +13,19 @@ from lazypix.changes.opening import open_changes
 from lazypix.delivery import Delivery
 from lazypix.engine import Engine
 from lazypix.engine.renderers import RendererEngine, RendererLimits
+from lazypix.errors import SettingsError
 from lazypix.handover import choose_handover
 from lazypix.jobs import Kind
+from lazypix.jobs.calling import calling
 from lazypix.jobs.kinds import scrubbing, sweep, warm
+from lazypix.jobs.replicating import replicating
 from lazypix.jobs.runner import JobRunner
 from lazypix.keys import KeyScheme
 from lazypix.library import Library
+from lazypix.outbound.client import OutboundClient
+from lazypix.outbound.rules import Rules
+from lazypix.replicas.layout import OwnKeys
+from lazypix.replicas.replica import Replica
 from lazypix.settings import Settings
 from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
@@ -30,7 +37,7 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         settings.data,
         catalog=Catalog.open(settings.catalog.get_secret_value()) if settings.catalog else None,
         store=_open(settings.store, settings.store_access_key, settings.store_secret_key),
-        replica=_open(settings.replica, settings.replica_access_key, settings.replica_secret_key),
+        replicas=make_replicas(settings),
         engine=engine,
         limits=settings.limits,
         keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
@@ -47,6 +54,26 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,
     )
+
+
+def make_replicas(settings: Settings) -> list[Replica]:
+    """Open the stores of the replicas; nothing is connected to yet.
+
+    Raises:
+        SettingsError: a store's address is wrong.
+    """
+    own = KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard)
+    made = []
+    first = _open(settings.replica, settings.replica_access_key, settings.replica_secret_key)
+    if first is not None:
+        made.append(Replica(name="replica", store=first, what="all", layout=OwnKeys(scheme=own)))
+    for replica in settings.replicas:
+        try:
+            store = open_store(replica.address, secrets=replica.secrets)
+        except SettingsError as error:
+            raise SettingsError(f"replicas: {replica.name}: {error}") from None
+        made.append(Replica(name=replica.name, store=store, what=replica.what, layout=replica.keys(own)))
+    return made
 
 
 def _shared(settings: Settings) -> SharedAnswers | None:
@@ -81,7 +108,19 @@ def make_kinds(settings: Settings, library: Library, stopping: threading.Event) 
         warm(library),
         sweep(library),
         scrubbing(library, bytes_per_s=settings.scrub_rate, older_than_s=older_than_s, stopping=stopping),
+        *(replicating(library, replica) for replica in library.replicas),
+        calling(library, make_client(settings), settings.callback_secrets, settings.callback_method),
     ]
+
+
+def make_client(settings: Settings) -> OutboundClient:
+    """Make the client for URLs that others name."""
+    return OutboundClient(make_rules(settings))
+
+
+def make_rules(settings: Settings) -> Rules:
+    """Make the rules about what others may have us reach."""
+    return Rules.of(settings.outbound_allow, settings.outbound_ports)
 
 
 def make_runner(settings: Settings, library: Library) -> JobRunner:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from lazypix.answers import SharedAnswers
 from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
+from lazypix.catalog.job_values import NewJob
 from lazypix.changes import Changes
 from lazypix.changes.opening import changes_of
 from lazypix.dialects.native import address
@@ -22,10 +23,12 @@ from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident
 from lazypix.lease.flight import Flight
 from lazypix.lease.locks import FolderInUse, KeyLocks
+from lazypix.orders import Orders, Wish
 from lazypix.originals.reading import Originals
 from lazypix.originals.removing import Removals
 from lazypix.originals.uploading import JobsOf, Uploads
 from lazypix.plan import Limits
+from lazypix.replicas.replica import Replica
 from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
 from lazypix.stores import BlobStore
@@ -50,7 +53,7 @@ class Library:
         store: BlobStore,
         engine: Engine,
         folder: Path,
-        replica: BlobStore | None = None,
+        replicas: Sequence[Replica] = (),
         limits: Limits | None = None,
         keys: KeyScheme | None = None,
         base_url: str = "",
@@ -68,21 +71,23 @@ class Library:
     ) -> None:
         """Put a library together.
 
-        `folder`, on this machine, holds incoming files and locks; all processes of a machine share it. `replica` is a
-        store that may have copies. `queue` bounds the variants being made or waiting, and `queue_s` how many seconds
-        of work for each renderer they are estimated to be; `patience_s` is how long work is waited for, `facts_ttl_s`
-        how long facts are believed that another machine may have changed. For `undelete_s` seconds a deleted image
-        can be had back. `max_variants` of one image and `max_variant_bytes` of all are kept, 0: as many as come. With
-        `sidecars`, filename and metadata are stored beside each original too, so that the catalog can be rebuilt from
-        the store alone. `shared` are answers in a cache of several machines. `changes` tell of deletions on other
-        machines, unless given in the catalog's own way; see `listen`.
+        `folder`, on this machine, holds incoming files and locks; all processes of a machine share it. `replicas`
+        receive what is stored: by jobs, which are added here, and carried out by a server or worker. `queue` bounds
+        the variants being made or waiting, and `queue_s` how many seconds of work for each renderer they are
+        estimated to be; `patience_s` is how long work is waited for, `facts_ttl_s` how long facts are believed that
+        another machine may have changed. For `undelete_s` seconds a deleted image can be had back. `max_variants` of
+        one image and `max_variant_bytes` of all are kept, 0: as many as come. With `sidecars`, filename and metadata
+        are stored beside each original too, so that the catalog can be rebuilt from the store alone. `shared` are
+        answers in a cache of several machines. `changes` tell of deletions on other machines, unless given in the
+        catalog's own way; see `listen`.
         It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
         which the time is over.
         """
         self._folder = folder
         self.catalog = catalog
         self.store = store
-        self.replica = replica
+        self.replicas = tuple(replicas)
+        self.orders = Orders(replicas={replica.name: replica.what for replica in replicas})
         self.engine = engine
         self.backlog = Backlog(engine, places=queue, seconds=queue_s)
         self.limits = limits or Limits()
@@ -98,15 +103,16 @@ class Library:
             changes=self.changes, facts_ttl_s=facts_ttl_s,
             end_shared=self.sharing.forget if self.sharing is not None else None,
         )  # fmt: skip
-        self.removals = Removals(self.originals, catalog=catalog, store=store, replica=replica, keys=self.keys)
+        self.removals = Removals(self.originals, catalog=catalog, store=store, keys=self.keys, orders=self.orders)
         self.uploads = Uploads(
             self.originals, self.removals, catalog=catalog, store=store, engine=self.backlog, keys=self.keys,
             limits=self.limits, patience_s=patience_s, sidecars=sidecars,
         )  # fmt: skip
         self.locks = KeyLocks(folder / "locks")
         self.shelf = Shelf(
-            catalog=catalog, store=store, keys=self.keys, max_variants=max_variants, max_bytes=max_variant_bytes
-        )
+            catalog=catalog, store=store, keys=self.keys, orders=self.orders, max_variants=max_variants,
+            max_bytes=max_variant_bytes,
+        )  # fmt: skip
         self._variants = Variants(
             catalog=catalog, shelf=self.shelf, backlog=self.backlog, limits=self.limits, originals=self.originals,
             locks=self.locks, patience_s=patience_s,
@@ -160,8 +166,8 @@ class Library:
         self.shelf.close()
         self.catalog.close()
         self.store.close()
-        if self.replica is not None:
-            self.replica.close()
+        for replica in self.replicas:
+            replica.store.close()
         self._in_use.leave()
 
     def __enter__(self) -> Library:
@@ -209,8 +215,18 @@ class Library:
         metadata: Mapping[str, Any] | None = None,
         jobs: JobsOf | None = None,
     ) -> Image:
-        """Store an original that has been received already; as `add`. `jobs` are what is to be done with it then."""
-        return self.uploads.add(incoming, ident=ident, filename=filename, metadata=metadata, jobs=jobs)
+        """Store an original that has been received already; as `add`.
+
+        `jobs` are what is to be done with it then; without, the replicas get it.
+        """
+        return self.uploads.add(
+            incoming, ident=ident, filename=filename, metadata=metadata,
+            jobs=jobs or (lambda image: self.orders.wished(image.ident, Wish())),
+        )  # fmt: skip
+
+    def order(self, image: Image, wish: Wish, *others: NewJob, whole: bool = False) -> None:
+        """Have something done with an image by jobs; see `Orders.wished`."""
+        self.catalog.jobs.add(self.orders.wished(image.ident, wish, *others, whole=whole))
 
     def get(self, ident: str) -> Image:
         """Return what is known of an image.
@@ -244,7 +260,7 @@ class Library:
         return self.originals.path(image)
 
     def delete(self, ident: str, *, for_good: bool = False) -> None:
-        """Remove the original and all variants, also from the replica. The ident stays taken for ever.
+        """Remove the original and all variants; the replicas follow, by jobs. The ident stays taken for ever.
 
         For `undelete_s` seconds the image can be had back, unless it is deleted `for_good`.
 

@@ -6,6 +6,7 @@ The environment wins over the file, arguments win over both. All faults are repo
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -19,7 +20,10 @@ from lazypix.dialects.native import MOUNT
 from lazypix.engine.renderers import RendererLimits
 from lazypix.errors import SettingsError
 from lazypix.handover import StoredImages
+from lazypix.outbound.rules import PORTS, Rules
 from lazypix.plan import Limits
+from lazypix.replica_settings import ReplicaSettings
+from lazypix.signing import secret_bytes
 from lazypix.stores.addresses import without_secrets
 
 PREFIX = "LAZYPIX_"
@@ -28,6 +32,7 @@ FILE_VARIABLE = "LAZYPIX_CONFIG"
 DEFAULT_FILE = "lazypix.toml"
 
 _MIB = 1024 * 1024
+_LISTS = ("api_keys", "outbound_allow", "outbound_ports")
 _SHORTEST_KEY = 16
 _ACCEL_PREFIX = re.compile(r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
 _BROKERS = ("redis", "rediss", "amqp", "amqps")
@@ -40,10 +45,24 @@ def _api_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return keys
 
 
+def _callback_secrets(secret: SecretStr | None) -> list[bytes]:
+    return [secret_bytes(text) for text in secret.get_secret_value().split()] if secret else []
+
+
+def _callback_secret(secret: SecretStr | None) -> SecretStr | None:
+    _callback_secrets(secret)
+    return secret
+
+
 def _key_prefix(value: str) -> str:
     if value and (not value.endswith("/") or any(not s or s.startswith(".") for s in value[:-1].split("/"))):
         raise ValueError("must be empty, or folders that end in a slash, such as img/")
     return value
+
+
+def _allowed(texts: tuple[str, ...]) -> tuple[str, ...]:
+    Rules.of(texts)
+    return texts
 
 
 def _accel_redirect(value: str) -> str:
@@ -84,11 +103,34 @@ class Settings(BaseModel):
     )
     replica: str = Field(
         "",
-        description="A second store with copies, which `lazypix copy` makes: damaged originals are mended from it, "
-        "and deletions reach it.",
+        description="A second store that receives everything, under the library's own keys: short for one of "
+        "`replicas` that is called `replica`. `lazypix copy` fills it with what was there before.",
     )
     replica_access_key: SecretStr | None = Field(None, description="As `store_access_key`, for `replica`.")
     replica_secret_key: SecretStr | None = Field(None, description="As `store_secret_key`, for `replica`.")
+    replicas: tuple[ReplicaSettings, ...] = Field(
+        (),
+        description="Stores that receive copies, each a table `[[replicas]]` with `name`, `store`, `access_key`, "
+        "`secret_key`, `what` (`originals`, `named` sizes too, `all`), `profile` (`bos`, `kodo`), `layout` "
+        "(`lazypix`, `imageserver`) or templates `original` and `variant`. In the environment a "
+        "JSON array. Default: none.",
+    )
+    callback_secret: Annotated[SecretStr | None, AfterValidator(_callback_secret)] = Field(
+        None,
+        description="Signs callbacks: 24 characters or more, or `whsec_` and base64. Two, separated by a space, "
+        "while it is changed. Default: they are not signed.",
+    )
+    callback_method: Literal["POST", "GET"] = Field(
+        "POST", description="`POST`: callbacks get JSON; `GET`: what is to be said stands in the query."
+    )
+    outbound_allow: Annotated[tuple[str, ...], AfterValidator(_allowed)] = Field(
+        (),
+        description="Hosts, addresses and networks (`10.1.0.0/16`) that callbacks may reach although they are not "
+        "public.",
+    )
+    outbound_ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = Field(
+        PORTS, description="Ports that callbacks may reach."
+    )
     sidecars: bool = Field(
         False,
         description="Store filename and metadata beside each original too, so that `lazypix reindex` can rebuild the "
@@ -252,6 +294,18 @@ class Settings(BaseModel):
             raise ValueError('jobs="celery" needs broker, the address of a Redis or RabbitMQ server')
         return self
 
+    @model_validator(mode="after")
+    def _names_apart(self) -> Settings:
+        names = [replica.name for replica in self.replicas] + (["replica"] if self.replica else [])
+        if len(set(names)) != len(names):
+            raise ValueError(f"replicas: two have one name ({', '.join(names)}); `replica` is called replica")
+        return self
+
+    @property
+    def callback_secrets(self) -> list[bytes]:
+        """What signs callbacks: none, one, or two while it is changed."""
+        return _callback_secrets(self.callback_secret)
+
     @property
     def limits(self) -> Limits:
         """The limits on images."""
@@ -304,7 +358,8 @@ def load_library(path: Path) -> Settings:
 def shown(settings: Settings) -> dict[str, Any]:
     """Return the settings in force as plain values, secrets masked."""
     values = settings.model_dump(mode="json")
-    return values | {name: without_secrets(values[name]) for name in ("store", "replica")}
+    values |= {name: without_secrets(values[name]) for name in ("store", "replica")}
+    return values | {"replicas": [replica.shown() for replica in settings.replicas]}
 
 
 def _read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], list[str]]:
@@ -325,8 +380,13 @@ def _read_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], l
         name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields:
             faults.append(f"{variable}: there is no such setting; `lazypix config` lists them")
-        elif name == "api_keys":
-            values[name] = [key.strip() for key in text.split(",") if key.strip()]
+        elif name in _LISTS:
+            values[name] = [part.strip() for part in text.split(",") if part.strip()]
+        elif name == "replicas":
+            try:
+                values[name] = json.loads(text)
+            except ValueError:
+                faults.append(f'{variable} is not JSON; accepted: an array of objects, such as [{{"name": …}}]')
         else:
             values[name] = text
     return values, faults
@@ -335,13 +395,21 @@ def _read_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], l
 def _fault(item: Any, sources: Mapping[str, str]) -> str:
     if not item["loc"]:
         return str(item["msg"]).removeprefix("Value error, ")
-    name = str(item["loc"][0])
-    where = f" ({sources[name]})" if name in sources else ""
+    setting, *inner = item["loc"]
+    name = str(setting) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
+    where = f" ({sources[setting]})" if setting in sources else ""
     if item["type"] == "extra_forbidden":
-        return f"{name}{where}: there is no such setting; `lazypix config` lists them"
-    value = "********" if name in _SECRET else repr(item["input"])
+        accepted = f"accepted: {', '.join(ReplicaSettings.model_fields)}" if inner else "`lazypix config` lists them"
+        return f"{name}{where}: there is no such setting; {accepted}"
+    secret = setting in _SECRET or {"access_key", "secret_key"} & set(inner) or _may_hold_secrets(item["input"])
+    value = "********" if secret else repr(item["input"])
     said = str(item["msg"]).removeprefix("Value error, ")
     return f"{name}={value}{where}: {said[0].lower()}{said[1:]}"
+
+
+def _may_hold_secrets(value: object) -> bool:
+    """Tell whether this is a table of settings, or several: among them may be secrets."""
+    return isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value))
 
 
 def _open_to_all(host: object, *, api_keys: object, urls: object) -> str | None:

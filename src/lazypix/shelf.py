@@ -17,6 +17,7 @@ from lazypix.catalog.variant_rows import created_us, name_of
 from lazypix.errors import BlobMissing, Busy, StoreFailed, StoreFull, TooLarge
 from lazypix.formats import by_name
 from lazypix.keys import KeyScheme
+from lazypix.orders import Orders
 from lazypix.stores import BlobStore
 from lazypix.transform import Transform
 
@@ -35,11 +36,19 @@ class Shelf:
     """
 
     def __init__(
-        self, *, catalog: Catalog, store: BlobStore, keys: KeyScheme, max_variants: int = 0, max_bytes: int = 0
+        self,
+        *,
+        catalog: Catalog,
+        store: BlobStore,
+        keys: KeyScheme,
+        orders: Orders,
+        max_variants: int = 0,
+        max_bytes: int = 0,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._keys = keys
+        self._orders = orders
         self._max_variants = max_variants
         self._max_bytes = max_bytes
         self._recorder = VariantRecorder(catalog)
@@ -113,6 +122,8 @@ class Shelf:
         self._remove_if_unknown(ident, variant, key)
         if self._max_variants:
             self._evict_crowded(ident)
+        if jobs := self._orders.stored(ident, variant):
+            self._catalog.jobs.add(jobs)
         return True
 
     def remove(self, rows: Iterable[tuple[str, StoredVariant]]) -> tuple[int, int]:

@@ -38,9 +38,10 @@ def secret_bytes(text: str) -> bytes:
 
 
 def sign(secrets: Sequence[bytes], *, id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """Return the headers of a message; with several secrets, while they are changed, it has a signature of each."""
-    signatures = (f"{_VERSION},{_mac(secret, id, str(timestamp_s), body)}" for secret in secrets)
-    return {ID: id, TIMESTAMP: str(timestamp_s), SIGNATURE: " ".join(signatures)}
+    """Return the headers of a message, with a signature of each secret: several, while they are changed, or none."""
+    signatures = [f"{_VERSION},{_mac(secret, id, str(timestamp_s), body)}" for secret in secrets]
+    headers = {ID: id, TIMESTAMP: str(timestamp_s)}
+    return headers | {SIGNATURE: " ".join(signatures)} if signatures else headers
 
 
 def is_signed(

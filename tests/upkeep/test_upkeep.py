@@ -21,6 +21,8 @@ from lazypix.delivery import Delivery
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BadRequest, OriginalDamaged, StoreFailed, UnknownImage
 from lazypix.http import Request
+from lazypix.jobs.replicating import Replicating
+from lazypix.replicas.replica import Replica
 from lazypix.stores.local import LocalStore
 from lazypix.stores.memory import MemoryStore
 from lazypix.upkeep.cleaning import collect_garbage, purge
@@ -39,7 +41,9 @@ def replica() -> MemoryStore:
 
 @pytest.fixture
 def library(tmp_path: Path, replica: MemoryStore) -> Iterator[Library]:
-    with Library.open(tmp_path / "library", engine=ThreadEngine(2), replica=replica, sidecars=True) as opened:
+    with Library.open(
+        tmp_path / "library", engine=ThreadEngine(2), replicas=[Replica(name="replica", store=replica)], sidecars=True
+    ) as opened:
         opened.add(JPG, ident="cat", filename="Cat.jpg", metadata={"who": "me"})
         opened.add(PNG, ident="dog")
         for size in ("60x", "30x20", "20x"):
@@ -346,7 +350,9 @@ def test_a_deletion_reaches_the_replica(library: Library, replica: MemoryStore) 
     replica.put("cat/origin.jpg", JPG)
     replica.put("other/origin.jpg", JPG)
     library.delete("cat")
-    assert [blob.key for blob in replica.list()] == ["other/origin.jpg"]
+    for job in iter(lambda: library.catalog.jobs.take(["replicate:replica"], lease_s=60), None):
+        Replicating(library, library.replicas[0]).carry_out(job)
+    assert [blob.key for blob in replica.list()] == ["dog/origin.png", "other/origin.jpg"]
 
 
 # --- reindex ---------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ variants = Table(
     Column("sha256", String(64), nullable=True),  # of the bytes
     Column("used_us", BigInteger, nullable=False, server_default="0"),  # about when it was last read
     Column("fence", BigInteger, nullable=False, server_default="0"),  # of the lease under which it was made
+    Column("named", Boolean, nullable=False, server_default=false()),  # in a form, and not only asked for
     Index("variants_by_use", "used_us"),
     Index("variants_by_stem", "stem", "ident"),
 )

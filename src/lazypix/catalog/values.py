@@ -93,6 +93,8 @@ class StoredVariant:
     """Of the bytes, 64 hex digits; None for one that was recorded by lazypix 0.1."""
     used: datetime | None = None
     """About when it was last read from the store, UTC."""
+    named: bool = False
+    """Its size was named in a form, and not only asked for."""
 
     @property
     def name(self) -> str:

@@ -88,6 +88,11 @@ class VariantRows:
             for name in sorted(names):
                 connection.execute(update(variants).where(_key() == tuple_(*name)).values(used_us=now))
 
+    def mark_named(self, name: Name) -> None:
+        """Note that a stored variant was named in a form; it is known for as long as the variant is stored."""
+        with self._database.writing() as connection:
+            connection.execute(update(variants).where(_key() == tuple_(*name)).values(named=True))
+
     def total(self) -> tuple[int, int]:
         """Return how many variants there are, and their bytes; looks at all of them."""
         query = select(func.count(), func.coalesce(func.sum(variants.c.size), 0))
@@ -180,4 +185,5 @@ def _variant(row: Row[Any]) -> StoredVariant:
         created=moment(row.created_us),
         sha256=row.sha256,
         used=moment(row.used_us),
+        named=row.named,
     )

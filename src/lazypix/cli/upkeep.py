@@ -62,7 +62,7 @@ def scrub(
     rate: Annotated[float, typer.Option(min=0, help="Bytes a second to read at most; 0: no bound.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify the originals, and mend damaged ones from the replica."""
+    """Verify the originals, and mend damaged ones from the replicas."""
     with opened_library(data, IdleEngine()) as library, _counting("originals verified") as count:
         report = scrub_library(
             library,
@@ -75,7 +75,7 @@ def scrub(
     else:
         print(f"verified {report.checked} originals ({report.bytes} bytes)")
         for ident in report.mended:
-            print(f"mended from the replica: {ident}")
+            print(f"mended from a replica: {ident}")
         for ident in report.damaged:
             print(f"damaged: {ident}")
     if report.damaged:

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterator
 
 from lazypix.catalog import Catalog, Image, State
+from lazypix.catalog.job_values import NewJob
 from lazypix.errors import LazypixError, StoreFailed
 from lazypix.formats import READABLE, by_name
 from lazypix.keys import KeyScheme, check_ident
+from lazypix.orders import Orders
 from lazypix.originals.reading import Originals
 from lazypix.stores import BlobStore
 
@@ -19,17 +21,18 @@ class Removals:
     """Deletion, and the undoing of uploads that failed. Safe to use from many threads."""
 
     def __init__(
-        self, originals: Originals, *, catalog: Catalog, store: BlobStore, replica: BlobStore | None, keys: KeyScheme
+        self, originals: Originals, *, catalog: Catalog, store: BlobStore, keys: KeyScheme, orders: Orders
     ) -> None:
         self._originals = originals
         self._catalog = catalog
         self._store = store
-        self._replica = replica
         self._keys = keys
+        self._orders = orders
 
     def delete(self, ident: str, *, trash_s: float) -> None:
         """Hide the image; then, unless it goes to the trash, remove it. Errors: as `Library.delete`."""
-        image = self._catalog.begin_delete(check_ident(ident), trash_s=trash_s)
+        jobs = [] if trash_s else self._jobs(check_ident(ident))
+        image = self._catalog.begin_delete(check_ident(ident), trash_s=trash_s, jobs=jobs)
         self._originals.forget(ident, in_catalog=True)
         if trash_s:
             return
@@ -40,24 +43,21 @@ class Removals:
 
     def undelete(self, ident: str) -> Image:
         """Have a trashed image back. Errors: as `Library.undelete`."""
-        self._catalog.undelete(check_ident(ident))
+        self._catalog.undelete(check_ident(ident), jobs=self._orders.restored(ident))
         self._originals.forget(ident, in_catalog=True)
         return self._originals.get(ident)
 
     def remove_blobs(self, ident: str) -> None:
-        """Remove all blobs of an image that is deleted, also those of the replica.
+        """Remove all blobs of an image that is deleted from the store.
 
         Raises:
             StoreFailed: some of them may be there still.
         """
-        for store in (self._store, self._replica):
-            if store is None:
-                continue
-            if store.capabilities.lists_prefixes:
-                store.delete_prefix(self._keys.folder(ident))
-            else:
-                for key in self._known_keys(ident):
-                    store.delete(key)
+        if self._store.capabilities.lists_prefixes:
+            self._store.delete_prefix(self._keys.folder(ident))
+        else:
+            for key in self._known_keys(ident):
+                self._store.delete(key)
 
     def retract(self, ident: str, claim: str) -> None:
         """Undo a claim of our own. The catalog decides first: what is not ours any more is not touched."""
@@ -82,7 +82,7 @@ class Removals:
 
     def _finish(self, ident: str, state: State, older_than_s: float) -> bool:
         if state == "trashed":
-            if not self._catalog.empty_trash(ident):
+            if not self._catalog.empty_trash(ident, jobs=self._jobs(ident)):
                 return False  # had back meanwhile
             self._finish_delete(ident)
         elif state == "deleting":
@@ -105,6 +105,10 @@ class Removals:
         )  # again: whoever began the deletion may have been killed before
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
+
+    def _jobs(self, ident: str) -> list[NewJob]:
+        """Return what is to be done elsewhere when an image is deleted for good; with it goes what is known of it."""
+        return self._orders.deleted(ident, self._catalog.variants.of(ident)) if self._orders.replicas else []
 
     def _known_keys(self, ident: str) -> Iterator[str]:
         """Yield the keys that an image may have, for stores that cannot list them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lazypix.catalog import Catalog, Image
-from lazypix.catalog.jobs import NewJob
+from lazypix.catalog.job_values import NewJob
 from lazypix.engine import Engine
 from lazypix.errors import BadUpload, BlobExists, Busy, IdentTaken, LazypixError, StoreFailed
 from lazypix.filenames import base_name, check_extension

@@ -13,6 +13,7 @@ from lazypix.catalog import DELETED, Image, State
 from lazypix.errors import BlobExists, BlobMissing, Busy, IdentTaken, UnknownImage
 from lazypix.filenames import base_name
 from lazypix.library import Library
+from lazypix.orders import Wish
 
 Entry = tuple[Image, State]
 Step = Literal["skip", "add", "mend", "trash", "undelete", "delete", "bury"]
@@ -104,6 +105,7 @@ class Intake:
             trash_s = max(_DAY_S, self._library.undelete_s)
             if not self._catalog.adopt(image, state="trashed" if state == "trashed" else "ready", trash_s=trash_s):
                 raise _Changed
+            self._library.order(image, Wish())
             return "copied"
         if step == "mend":
             with original() as path:

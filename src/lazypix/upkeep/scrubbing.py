@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from lazypix.catalog import Image
 from lazypix.errors import BlobMissing, LazypixError, UnknownImage
+from lazypix.formats import by_name
 from lazypix.library import Library
+from lazypix.replicas.replica import Replica
 from lazypix.stores import BlobStore
 from lazypix.upkeep.verifying import measure
 
@@ -26,7 +28,7 @@ class ScrubReport:
     checked: int = 0
     bytes: int = 0
     mended: list[str] = field(default_factory=list)
-    """Idents of originals that were damaged, and were mended from the replica."""
+    """Idents of originals that were damaged, and were mended from a replica."""
     damaged: list[str] = field(default_factory=list)
     """Idents of originals that are damaged or missing; they are not served."""
 
@@ -61,7 +63,6 @@ def scrub(
     bytes_per_s: float = 0.0,
     older_than_s: float = 0.0,
     budget_s: float | None = None,
-    replica: BlobStore | None = None,
     progress: Callable[[ScrubReport], None] = lambda _: None,
 ) -> ScrubReport:
     """Verify the originals that were not verified for `older_than_s` seconds, those that wait longest first.
@@ -69,27 +70,26 @@ def scrub(
     Those that are known to be damaged are verified whatever their age; with infinity, they alone.
 
     One that is not what was uploaded is marked, so that it is not served, nor rendered, any more; then it is mended
-    from the replica (the library's own unless another is given), or stays marked until a later scrub can mend it. At
+    from a replica, or stays marked until a later scrub can mend it. At
     most `bytes_per_s` are read, for at most `budget_s` seconds: what is left comes first the next time.
     """
     report, pace = ScrubReport(), Pace(bytes_per_s)
     begun = time.monotonic()
     until_us = max(0, int((time.time() - older_than_s) * 1e6)) if older_than_s < math.inf else 0
     behind: tuple[int, str] | None = None
-    copies = replica or library.replica
     while True:
         page = library.catalog.unchecked(until_us=until_us, behind=behind, limit=_PAGE)
         for checked_us, image in page:
             if budget_s is not None and time.monotonic() - begun > budget_s:
                 return report
             behind = (checked_us, image.ident)
-            _scrub_one(library, image, copies, pace, report)
+            _scrub_one(library, image, pace, report)
             progress(report)
         if len(page) < _PAGE:
             return report
 
 
-def _scrub_one(library: Library, image: Image, copies: BlobStore | None, pace: Pace, report: ScrubReport) -> None:
+def _scrub_one(library: Library, image: Image, pace: Pace, report: ScrubReport) -> None:
     fault = _fault(library.store, library.originals.key(image), image, pace)
     report.checked += 1
     report.bytes += image.size
@@ -106,33 +106,33 @@ def _scrub_one(library: Library, image: Image, copies: BlobStore | None, pace: P
     log.error("the original of %s is damaged: %s", image.ident, fault)
     library.catalog.mark(image.ident, damaged=True)
     library.originals.forget(image.ident)
-    if copies is not None and mend(library, image, copies):
+    if any(mend(library, image, replica) for replica in library.replicas):
         report.mended.append(image.ident)
     else:
         report.damaged.append(image.ident)
 
 
-def mend(library: Library, image: Image, copies: BlobStore) -> bool:
-    """Put the replica's copy of an original in place of the damaged one, if it is good; return whether it was."""
+def mend(library: Library, image: Image, replica: Replica) -> bool:
+    """Put a replica's copy of an original in place of the damaged one, if it is good; return whether it was."""
     key = library.originals.key(image)
     try:
         with library.incoming.new(max_bytes=image.size) as copy:
-            for piece in copies.read(key):
+            for piece in replica.store.read(replica.layout.original(image.ident, by_name(image.format).extension)):
                 copy.write(piece)
             copy.finish()
             if copy.sha256 != image.sha256:
-                log.error("the replica's copy of %s is damaged too", image.ident)
+                log.error("the copy of %s in replica %s is damaged too", image.ident, replica.name)
                 return False
             library.store.put(key, copy.path)
     except LazypixError as error:
-        log.error("the original of %s could not be mended: %s", image.ident, error)
+        log.error("the original of %s was not mended from replica %s: %s", image.ident, replica.name, error)
         return False
     if _fault(library.store, key, image, Pace(0)) is not None:
         log.error("the original of %s is damaged again right after it was mended", image.ident)
         return False
     library.catalog.mark(image.ident, damaged=False)
     library.originals.forget(image.ident)
-    log.warning("the original of %s was mended from the replica", image.ident)
+    log.warning("the original of %s was mended from replica %s", image.ident, replica.name)
     return True
 
 

@@ -1,0 +1,90 @@
+"""What has to be done when an image changes, as jobs: pure, and added in the transaction of the change."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from lazypix.catalog.job_values import NewJob
+from lazypix.catalog.values import StoredVariant
+
+REPLICATE, CALLBACK = "replicate", "callback"
+"""Kinds of jobs; of `replicate` there is one a replica."""
+
+Received = Literal["originals", "named", "all"]
+
+
+def replicate(name: str) -> str:
+    """Return the kind of the jobs for one replica: of its own, so that one that is away keeps no other waiting."""
+    return f"{REPLICATE}:{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody who uploads, or syncs, wants to be done with the image besides."""
+
+    sizes: tuple[str, ...] = ()
+    """Canonical texts with their format, of the sizes that were named."""
+    sync: bool = True
+    callback: str = ""
+    """The URL that is told when it is done; empty: none."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What it is told besides."""
+    caller: str = ""
+    """Whose turn it takes; see `NewJob`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """Makes the jobs of a library that has these replicas: names, and what each receives."""
+
+    replicas: Mapping[str, Received] = field(default_factory=dict)
+
+    def wished(self, ident: str, wish: Wish, *others: NewJob, whole: bool = False) -> list[NewJob]:
+        """Return the jobs for an image that was uploaded, resized or is to be synced.
+
+        The replicas get original and sizes; when that and the `others` are done, the callback is told. With `whole`
+        the replicas get everything that they receive of the image.
+        """
+        jobs = list(others)
+        if wish.sync:
+            for name, received in self.replicas.items():
+                sizes = [] if received == "originals" else list(wish.sizes)
+                payload = {"original": True, "sizes": sizes, "whole": whole}
+                jobs.append(NewJob(kind=replicate(name), ident=ident, payload=payload, caller=wish.caller))
+        if not wish.callback:
+            return jobs
+        batch = secrets.token_hex(16)
+        told = dict(wish.told) | {"replicas": list(self.replicas) if wish.sync else []}
+        payload = {"url": wish.callback, "id": f"msg_{secrets.token_hex(16)}", "told": told}
+        callback = NewJob(kind=CALLBACK, ident=ident, payload=payload, caller=wish.caller, batch=batch, waits=True)
+        return [*(_in_batch(job, batch) for job in jobs), callback]
+
+    def deleted(self, ident: str, variants: Sequence[StoredVariant]) -> list[NewJob]:
+        """Return the jobs for an image that is deleted for good; `variants` are those that it has."""
+        names = [[variant.stem, variant.format] for variant in variants]
+        return [
+            NewJob(kind=replicate(name), ident=ident, payload={"variants": [] if what == "originals" else names})
+            for name, what in self.replicas.items()
+        ]
+
+    def restored(self, ident: str) -> list[NewJob]:
+        """Return the jobs for an image that was had back."""
+        payload = {"original": True, "whole": True}
+        return [NewJob(kind=replicate(name), ident=ident, payload=payload) for name in self.replicas]
+
+    def stored(self, ident: str, variant: StoredVariant) -> list[NewJob]:
+        """Return the jobs for a variant that was stored."""
+        payload = {"variants": [[variant.stem, variant.format]]}
+        key = f"{ident}/{variant.name}"
+        return [
+            NewJob(kind=replicate(name), ident=ident, payload=payload, unique_key=f"{replicate(name)}:{key}")
+            for name, received in self.replicas.items()
+            if received == "all"
+        ]
+
+
+def _in_batch(job: NewJob, batch: str) -> NewJob:
+    return replace(job, batch=batch)

@@ -1,0 +1,1 @@
+"""Copies of a library's blobs in other stores: which, under which keys, put and verified, compared and repaired."""
