@@ -21,6 +21,7 @@ from lazypix.jobs.kinds import scrubbing, sweep, warm
 from lazypix.jobs.replicating import replicating
 from lazypix.jobs.runner import JobRunner
 from lazypix.keys import KeyScheme
+from lazypix.lease.opening import open_leases
 from lazypix.library import Library
 from lazypix.outbound.client import OutboundClient
 from lazypix.outbound.rules import Rules
@@ -29,13 +30,15 @@ from lazypix.replicas.replica import Replica
 from lazypix.settings import Settings
 from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
+from lazypix.stores.local import make_folder
 
 
 def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bool = True) -> Library:
     """Make the library that the settings describe; without `engine` it renders in threads. `tidies`: as `Library`."""
+    catalog = _catalog(settings)
     return Library.open(
         settings.data,
-        catalog=Catalog.open(settings.catalog.get_secret_value()) if settings.catalog else None,
+        catalog=catalog,
         store=_open(settings.store, settings.store_access_key, settings.store_secret_key),
         replicas=make_replicas(settings),
         engine=engine,
@@ -50,6 +53,8 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         sidecars=settings.sidecars,
         shared=_shared(settings),
         changes=open_changes(settings.changes.get_secret_value()) if settings.changes else None,
+        leases=open_leases(settings.leases.get_secret_value() if settings.leases else None, catalog),
+        lease_s=settings.lease_s,
         undelete_s=settings.undelete_s,
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,
@@ -74,6 +79,13 @@ def make_replicas(settings: Settings) -> list[Replica]:
             raise SettingsError(f"replicas: {replica.name}: {error}") from None
         made.append(Replica(name=replica.name, store=store, what=replica.what, layout=replica.keys(own)))
     return made
+
+
+def _catalog(settings: Settings) -> Catalog:
+    if settings.catalog is not None:
+        return Catalog.open(settings.catalog.get_secret_value())
+    make_folder(settings.data)
+    return Catalog.sqlite(settings.data / "catalog.sqlite")
 
 
 def _shared(settings: Settings) -> SharedAnswers | None:

@@ -229,7 +229,8 @@ class Delivery:
             extension = by_name(variant.transform.format or "").extension
             name = filename(asked.image, variant.transform.stem, extension)
             whole = self._representation(asked, variant.body, variant.media_type, name)
-            return self._finished(asked, whole, _timing(variant))
+            mine = asked if variant.turn.is_ours() else replace(asked, shared_ticket=None)  # not to be shared
+            return self._finished(mine, whole, _timing(variant))
 
         if (handed := self._handed_over_variant(asked)) is not None:
             return handed

@@ -21,7 +21,9 @@ from lazypix.formats import by_name
 from lazypix.generations import Generations
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident
+from lazypix.lease import Leases
 from lazypix.lease.flight import Flight
+from lazypix.lease.holding import Holder
 from lazypix.lease.locks import FolderInUse, KeyLocks
 from lazypix.orders import Orders, Wish
 from lazypix.originals.reading import Originals
@@ -67,6 +69,8 @@ class Library:
         sidecars: bool = False,
         shared: SharedAnswers | None = None,
         changes: Changes | None = None,
+        leases: Leases | None = None,
+        lease_s: float = 15.0,
         tidies: bool = True,
     ) -> None:
         """Put a library together.
@@ -79,7 +83,8 @@ class Library:
         one image and `max_variant_bytes` of all are kept, 0: as many as come. With `sidecars`, filename and metadata
         are stored beside each original too, so that the catalog can be rebuilt from the store alone. `shared` are
         answers in a cache of several machines. `changes` tell of deletions on other machines, unless given in the
-        catalog's own way; see `listen`.
+        catalog's own way; see `listen`. By `leases`, closed with the library, one machine at a time makes a
+        variant; that of one that dies ends after `lease_s` seconds.
         It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
         which the time is over.
         """
@@ -113,9 +118,10 @@ class Library:
             catalog=catalog, store=store, keys=self.keys, orders=self.orders, max_variants=max_variants,
             max_bytes=max_variant_bytes,
         )  # fmt: skip
+        self._holder = Holder(leases, ttl_s=lease_s) if leases is not None else None
         self._variants = Variants(
             catalog=catalog, shelf=self.shelf, backlog=self.backlog, limits=self.limits, originals=self.originals,
-            locks=self.locks, patience_s=patience_s,
+            locks=self.locks, holder=self._holder, patience_s=patience_s,
         )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all if tidies else lambda: None)
@@ -164,6 +170,8 @@ class Library:
             self.sharing.close()
         self.backlog.close()
         self.shelf.close()
+        if self._holder is not None:
+            self._holder.close()
         self.catalog.close()
         self.store.close()
         for replica in self.replicas:
@@ -367,6 +375,7 @@ class Library:
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
         unfinished = self.removals.sweep(older_than_s=older_than_s)
         self.shelf.evict()
+        self.catalog.leases.sweep(older_than_s=older_than_s)
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
 
     def _sweep_all(self) -> None:

@@ -264,6 +264,18 @@ class Settings(BaseModel):
         "`memcached://<host>:<port>,…`. Its failure slows, and breaks nothing.",
     )
     shared_cache_ttl_s: float = Field(86_400.0, gt=0, description="Seconds an answer stays in the shared cache.")
+    leases: SecretStr | None = Field(
+        None,
+        description="Who sees to it that one machine at a time makes a variant: `catalog`, `none`, or a server as "
+        "for `shared_cache`. Default: the catalog when it is PostgreSQL; none when it is SQLite, on one machine.",
+    )
+    lease_s: float = Field(
+        15.0,
+        ge=1,
+        le=3600,
+        description="Seconds after which the work of a machine that died is taken over; one that lives renews its "
+        "lease.",
+    )
     max_age_s: int = Field(86_400, ge=0, description="Seconds browsers and CDNs may keep an image (`Cache-Control`).")
 
     stored_images: StoredImages = Field(

@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.catalog.recorder import VariantRecorder
 from lazypix.catalog.variant_rows import created_us, name_of
-from lazypix.errors import BlobMissing, Busy, StoreFailed, StoreFull, TooLarge
+from lazypix.errors import BlobExists, BlobMissing, Busy, StoreFailed, StoreFull, TooLarge
 from lazypix.formats import by_name
 from lazypix.keys import KeyScheme
+from lazypix.lease.holding import FREE, Turn
 from lazypix.orders import Orders
 from lazypix.stores import BlobStore
 from lazypix.transform import Transform
@@ -96,16 +98,22 @@ class Shelf:
         self._note_use(ident, transform, key)
         return key
 
-    def keep(self, image: Image, transform: Transform, body: bytes) -> None:
-        """Store a variant that was made. It can be made again, so trouble is logged, and fails nobody."""
+    def keep(self, image: Image, transform: Transform, body: bytes, turn: Turn = FREE) -> None:
+        """Store a variant that was made, if it is still our turn.
+
+        It can be made again, so trouble is logged, and fails nobody.
+        """
         key = self.key(image.ident, transform)
         now = datetime.now(UTC)
         variant = StoredVariant(
             stem=transform.stem, format=transform.format or "", size=len(body), created=now, used=now,
-            sha256=hashlib.sha256(body).hexdigest(),
+            sha256=hashlib.sha256(body).hexdigest(), fence=turn.fence,
         )  # fmt: skip
         try:
-            self.place(image.ident, variant, body)
+            if not turn.fence and turn.is_ours():
+                self.place(image.ident, variant, body)
+            elif not self._place_in_turn(image.ident, variant, body, turn):
+                log.info("variant %s was made but not stored: others have the turn, or its image is gone", key)
         except (StoreFailed, StoreFull, TooLarge, Busy) as error:
             log.warning("variant %s was made but not stored: %s", key, error)
 
@@ -119,12 +127,53 @@ class Shelf:
             return False
         key = self._keys.folder(ident) + variant.name
         self._store.put(key, source, durable=False)
+        self._stored(ident, variant, key)
+        return True
+
+    def _place_in_turn(self, ident: str, variant: StoredVariant, body: bytes, turn: Turn) -> bool:
+        """Store a variant made under a lease; one that comes too late changes neither row nor blob.
+
+        The process may be stopped between any two of these steps, and go on when another has the lease.
+        """
+        recorded = self._record_in_turn(ident, variant, turn) if turn.is_ours() else None
+        if recorded is None or not turn.is_ours():
+            return False  # who has the turn now writes its row over ours
+        key = self._keys.folder(ident) + variant.name
+        try:
+            self._store.create(key, body)
+        except BlobExists:
+            if not turn.is_ours():
+                return False
+            self._record_as_stored(ident, recorded, key)
+        if not turn.is_ours():  # stopped in the middle of writing: who has the turn now does the rest
+            self._remove_if_unknown(ident, variant, key)
+            return False
+        self._stored(ident, variant, key)
+        return True
+
+    def _record_as_stored(self, ident: str, variant: StoredVariant, key: str) -> None:
+        """Have the row say what lies there, should another version of libvips have made it."""
+        there = self._store.get(key)
+        digest = hashlib.sha256(there).hexdigest()
+        if digest != variant.sha256:
+            self._recorder.record(ident, replace(variant, size=len(there), sha256=digest)).result()
+
+    def _record_in_turn(self, ident: str, variant: StoredVariant, turn: Turn) -> StoredVariant | None:
+        """Record a variant; return it as it was recorded, None if it was not."""
+        told = self._recorder.record(ident, variant).result()
+        if told.later_fence and turn.is_confirmed():
+            # Whoever wrote that row has no lease any more, and numbers went back since: leases are given by another
+            # server now, or its clock was wrong. Were the row to stay, nothing would be stored until they caught up.
+            variant = replace(variant, fence=told.later_fence + 1)
+            told = self._recorder.record(ident, variant).result()
+        return variant if told else None
+
+    def _stored(self, ident: str, variant: StoredVariant, key: str) -> None:
         self._remove_if_unknown(ident, variant, key)
         if self._max_variants:
             self._evict_crowded(ident)
         if jobs := self._orders.stored(ident, variant):
             self._catalog.jobs.add(jobs)
-        return True
 
     def remove(self, rows: Iterable[tuple[str, StoredVariant]]) -> tuple[int, int]:
         """Remove stored variants: the blobs first, then the rows; return how many, and their bytes."""

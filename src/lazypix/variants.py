@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lazypix.cost import rendering_s
 from lazypix.errors import RendererLost
 from lazypix.formats import by_name
 from lazypix.lease.flight import Flight, SingleFlight, Work
+from lazypix.lease.holding import FREE, Holder, Turn
 from lazypix.lease.locks import KeyLocks
 from lazypix.originals.reading import Originals
 from lazypix.plan import Limits, Plan, make_plan
@@ -37,6 +38,8 @@ class Variant:
     body: bytes
     timings_ms: tuple[tuple[str, float], ...] = ()
     """How long each step took, for one that was made just now; empty for one that was stored."""
+    turn: Turn = field(default=FREE, repr=False, compare=False)
+    """Whether it may be given to other machines: only while its making `is_ours`."""
 
     @property
     def media_type(self) -> str:
@@ -48,7 +51,7 @@ class Variants:
     """The variants of a library, stored and in the making. Safe to use from many threads.
 
     `backlog` bounds the variants being made at once; `patience_s` how long one is waited for that another process
-    makes.
+    makes. With a `holder` of leases, those of other machines are waited for too.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Variants:
         limits: Limits,
         originals: Originals,
         locks: KeyLocks,
+        holder: Holder | None,
         patience_s: float,
     ) -> None:
         self._catalog = catalog
@@ -68,12 +72,15 @@ class Variants:
         self._limits = limits
         self._originals = originals
         self._locks = locks
+        self._holder = holder
         self._patience_s = patience_s
         self._flights: SingleFlight[Variant] = SingleFlight()
         self._quarantine = Quarantine(catalog, backlog, limits)
 
     def stop_making(self) -> None:
-        """Finish what is being made, and make nothing any more."""
+        """Finish what is being made, and make nothing any more; what others make is not waited for."""
+        if self._holder is not None:
+            self._holder.stop_waiting()
         self._backlog.stop()
 
     def stored(self, image: Image, transform: Transform) -> Variant | None:
@@ -108,22 +115,41 @@ class Variants:
         timer = _Timer()
 
         def work(deliver: Callable[[Variant], None]) -> None:
-            with self._locks.hold(key, patience_s=self._patience_s):
+            with self._turn(image, transform, key) as turn:
                 found = self.stored(image, transform)  # another process may have made it meanwhile
                 if found is not None:
                     deliver(found)
                     return
+                log.debug("rendering %s", key)
                 body = self._rendered(image, plan, key, piece)
                 log.debug("rendered %s", key)
+                laps = timer.laps(piece.began)
                 # Nobody waits for the disk; the key stays taken until the variant is stored.
-                deliver(Variant(image=image, transform=transform, body=body, timings_ms=timer.laps(piece.began)))
-                self._shelf.keep(image, transform, body)
+                deliver(Variant(image=image, transform=transform, body=body, timings_ms=laps, turn=turn))
+                self._shelf.keep(image, transform, body, turn)
 
         place = _Place(self._backlog, piece)
         flight = self._flights.join(key, partial(place.carry_out, work), place)
         if not background:
             flight.hurry()
         return flight
+
+    @contextmanager
+    def _turn(self, image: Image, transform: Transform, key: str) -> Iterator[Turn]:
+        """Wait until no other process of this machine, and then no other machine, makes the variant.
+
+        So of the processes of a machine one asks for the lease, and the others wait at the kernel's expense.
+        """
+        deadline = time.monotonic() + self._patience_s
+        with self._locks.hold(key, patience_s=self._patience_s):
+            if self._holder is None:
+                yield FREE
+                return
+            rest_s = max(0.0, deadline - time.monotonic())
+            with self._holder.hold(
+                key, patience_s=rest_s, is_done=lambda: self._shelf.find_key(image.ident, transform) is not None
+            ) as turn:
+                yield turn
 
     def _rendered(self, image: Image, plan: Plan, key: str, piece: Piece) -> bytes:
         originals = self._originals

@@ -11,7 +11,8 @@ import pytest
 from tests.waiting import WAIT_S, signal_and_wait, wait
 
 from lazypix.cache import CacheFailed
-from lazypix.cache.guarded import LONGEST_PAUSE_S, Guarded
+from lazypix.cache.breaker import LONGEST_PAUSE_S
+from lazypix.cache.guarded import Guarded
 from lazypix.cache.process import ProcessCache
 
 

@@ -22,8 +22,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, text
 
-from lazypix.catalog import LASTING, Catalog, Image, Search, StoredVariant
-from lazypix.catalog.recorder import VariantRecorder
+from lazypix.catalog import LASTING, Catalog, Image, Refused, Search, StoredVariant
+from lazypix.catalog.recorder import Recorded, VariantRecorder
 from lazypix.catalog.schema import HEAD, MIGRATIONS
 from lazypix.catalog.tables import metadata
 from lazypix.errors import Busy, IdentTaken, SettingsError, StoreFailed, StoreFull, UnknownImage
@@ -278,10 +278,10 @@ def test_variants_are_recorded_once(catalog: Catalog) -> None:
         ("cat", _variant("200x100", "jpg")),
         ("dog", _variant("100x", "png")),
     ]
-    assert catalog.variants.add(rows) == set()
+    assert catalog.variants.add(rows) == Refused()
     later = replace(_variant("200x100", "jpg"), size=9, created=datetime(2040, 1, 1, tzinfo=UTC))
     new = ("cat", _variant("100x", "png"))
-    assert catalog.variants.add([("cat", later), new, new]) == set()
+    assert catalog.variants.add([("cat", later), new, new]) == Refused()
     assert catalog.variants.of("cat") == [
         _variant("100x", "png"),
         later,
@@ -301,7 +301,7 @@ def test_a_variant_of_an_image_that_is_not_there_is_not_recorded(catalog: Catalo
         catalog.begin_delete("cat")
     _ready(catalog, "dog")
     rows = [("cat", _variant()), ("dog", _variant()), ("cat", _variant("other")), ("nobody", _variant())]
-    assert catalog.variants.add(rows) == {"cat", "nobody"}
+    assert catalog.variants.add(rows) == Refused(gone=frozenset({"cat", "nobody"}))
     assert catalog.variants.of("cat") == ([_variant()] if deleted else [])
     assert catalog.variants.of("dog") == [_variant()]
 
@@ -314,7 +314,7 @@ def test_variants_that_come_within_a_moment_are_recorded_together(catalog: Catal
     batches: list[int] = []
     add = catalog.variants.add
 
-    def counted(rows: Sequence[tuple[str, StoredVariant]]) -> set[str]:
+    def counted(rows: Sequence[tuple[str, StoredVariant]]) -> Refused:
         batches.append(len(rows))
         return add(rows)
 
@@ -340,11 +340,63 @@ def test_who_records_a_variant_is_told_whether_its_image_is_there(catalog: Catal
     recorder = VariantRecorder(catalog)
     told = {ident: recorder.record(ident, _variant()) for ident in ("cat", "dog", "gone")}
     recorder.close()
-    assert {ident: done.result(0) for ident, done in told.items()} == {"cat": True, "dog": False, "gone": False}
+    assert {ident: done.result(0) for ident, done in told.items()} == {
+        "cat": Recorded(), "dog": Recorded(gone=True), "gone": Recorded(gone=True),
+    }  # fmt: skip
+    assert [bool(told[ident].result(0)) for ident in ("cat", "dog", "gone")] == [True, False, False]
+
+
+def test_a_row_with_a_greater_fence_stays(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    first, late, next_one = (replace(_variant(), fence=fence, size=fence) for fence in (20, 10, 30))
+    other = replace(_variant("other"), fence=10)
+    assert catalog.variants.add([("cat", first)]) == Refused()
+    refused = catalog.variants.add([("cat", late), ("cat", other), ("gone", late)])
+    assert refused == Refused(gone=frozenset({"gone"}), late={("cat", "200x100", "webp"): 20})
+    assert catalog.variants.of("cat") == [first, other]
+    assert catalog.variants.add([("cat", replace(first, size=21))]) == Refused(), "its own number may come again"
+    assert catalog.variants.add([("cat", next_one)]) == Refused()
+    assert catalog.variants.of("cat") == [next_one, other]
+
+
+def test_what_was_made_without_a_lease_leaves_the_fence(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    catalog.variants.add([("cat", replace(_variant(), fence=20, size=1))])
+    assert catalog.variants.add([("cat", replace(_variant(), size=2))]) == Refused()
+    assert [(v.size, v.fence) for v in catalog.variants.of("cat")] == [(2, 20)]
+    assert catalog.variants.add([("cat", replace(_variant(), fence=10))]).late == {("cat", "200x100", "webp"): 20}
+
+
+def test_of_two_holders_that_record_at_once_the_later_one_stays(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    barrier = threading.Barrier(2)
+
+    def record(fence: int) -> list[Refused]:
+        told = []
+        for turn in range(30):
+            barrier.wait(20)
+            told.append(catalog.variants.add([("cat", replace(_variant(f"{turn}x"), fence=fence, size=fence))]))
+        return told
+
+    with ThreadPoolExecutor(2) as pool:
+        early, later = pool.map(record, (10, 20))
+    assert later == [Refused()] * 30
+    assert {v.size for v in catalog.variants.of("cat")} == {20}
+    assert all(refused.late in ({}, {("cat", f"{turn}x", "webp"): 20}) for turn, refused in enumerate(early))
+
+
+def test_who_records_too_late_is_told_the_fence_that_stays(catalog: Catalog) -> None:
+    _ready(catalog, "cat")
+    catalog.variants.add([("cat", replace(_variant(), fence=20))])
+    recorder = VariantRecorder(catalog)
+    told = [recorder.record("cat", replace(_variant(stem), fence=10)) for stem in ("200x100", "other")]
+    recorder.close()
+    assert [done.result(0) for done in told] == [Recorded(later_fence=20), Recorded()]
+    assert [bool(done.result(0)) for done in told] == [False, True]
 
 
 def test_a_catalog_in_trouble_is_told_to_who_records(catalog: Catalog) -> None:
-    def fail(_: object) -> set[str]:
+    def fail(_: object) -> Refused:
         raise StoreFailed("The catalog is not available")
 
     catalog.variants.add = fail  # type: ignore[method-assign, assignment]

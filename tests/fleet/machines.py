@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.programs import ACCESS_KEY, SECRET_KEY, Program
+from tests.programs import ACCESS_KEY, SECRET_KEY, Program, s3_store
 from tests.server.running import Server, begin, kill, stop, wait_until_ready
 
 NAMES = ("one", "two", "three", "four", "five", "six")
@@ -18,8 +18,11 @@ def shared_settings(seaweedfs: Program, database: str, **more: str) -> dict[str,
 
     `database` is an address, as the fixture `new_database` gives it.
     """
+    prefix = uuid.uuid4().hex
+    with closing(s3_store(seaweedfs, prefix)) as store:
+        store.check()  # writes, so that there is a bucket
     return {
-        "store": f"s3://bucket/{uuid.uuid4().hex}?endpoint=http://{seaweedfs.address}&region=us-east-1",
+        "store": f"s3://bucket/{prefix}?endpoint=http://{seaweedfs.address}&region=us-east-1",
         "store_access_key": ACCESS_KEY,
         "store_secret_key": SECRET_KEY,
         "catalog": database,

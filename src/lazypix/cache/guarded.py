@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from lazypix.cache import Cache, CacheFailed
+from lazypix.cache.breaker import Breaker
 
 T = TypeVar("T")
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
-
-log = logging.getLogger("lazypix")
-
 
 class Guarded:
-    """Turns the failures of a cache into misses, and leaves a cache that failed alone for a while.
-
-    After a failure nothing is asked of it for half a second; then one caller tries. While that fails, the pauses
-    double up to ten seconds, each shortened by up to a half at random, so that many machines do not come back at the
-    same moment. So a dead or hanging server costs one timeout a pause, and not one a request; when it begins to hang,
-    each thread that is asking it then waits for one. One warning tells of the outage, one line of its end.
+    """Turns the failures of a cache into misses, and leaves a cache that failed alone for a while, as `Breaker` does.
 
     A write that is swallowed is lost: who must know whether it was carried out reads it back.
     """
@@ -38,14 +28,7 @@ class Guarded:
     ) -> None:
         """`chance` gives numbers from 0 to 1."""
         self._cache = cache
-        self._clock = clock
-        self._chance = chance
-        self._lock = threading.Lock()
-        self._broken = False
-        self._probing = False
-        self._pause_s = FIRST_PAUSE_S
-        self._again_at = 0.0
-        self._recovered_at = float("-inf")
+        self._breaker = Breaker(cache, CacheFailed, clock=clock, chance=chance)
 
     def __repr__(self) -> str:
         return f"Guarded({self._cache!r})"
@@ -66,50 +49,7 @@ class Guarded:
         self._cache.close()
 
     def _ask(self, work: Callable[[], T], *, otherwise: T) -> T:
-        probe = False
-        if self._broken:  # read without the lock: almost always it is not
-            probe = self._may_probe()
-            if not probe:
-                return otherwise
         try:
-            result = work()
-        except CacheFailed as error:
-            self._failed(error, probe=probe)
+            return self._breaker.ask(work)
+        except CacheFailed:
             return otherwise
-        except BaseException:
-            if probe:
-                self._probing = False  # it is not known how the cache is: the next one shall try
-            raise
-        if probe:
-            self._recovered()
-        return result
-
-    def _may_probe(self) -> bool:
-        with self._lock:
-            if self._probing or self._clock() < self._again_at:
-                return False
-            self._probing = True
-            return True
-
-    def _failed(self, error: CacheFailed, *, probe: bool) -> None:
-        """Begin an outage or prolong it; those who were asking when it began change nothing."""
-        with self._lock:
-            now = self._clock()
-            begins = not self._broken
-            if not begins and not probe:
-                return
-            # One that fails soon after it came back is not trusted like a new one.
-            again = probe or now - self._recovered_at < LONGEST_PAUSE_S
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if again else FIRST_PAUSE_S
-            self._again_at = now + self._pause_s * (1 - self._chance() / 2)
-            self._broken = True
-            if probe:
-                self._probing = False
-        if begins:
-            log.warning("%r failed, going on without it: %s", self._cache, error)
-
-    def _recovered(self) -> None:
-        with self._lock:
-            self._recovered_at = self._clock()
-            self._broken = self._probing = False
-        log.info("%r answers again", self._cache)

@@ -14,7 +14,7 @@ try:
     from pymemcache.client.base import PooledClient
     from pymemcache.exceptions import MemcacheError, MemcacheServerError, MemcacheUnexpectedCloseError
 except ImportError:
-    raise SettingsError("A cache in memcached needs a package: pip install 'lazypix[memcached]'") from None
+    raise SettingsError("memcached needs a package: pip install 'lazypix[memcached]'") from None
 
 # Longer times are taken for points in time. Source: memcached, doc/protocol.txt, "Expiration times".
 _LONGEST_TTL_S = 30 * 24 * 60 * 60
@@ -31,54 +31,62 @@ class MemcachedCache:
         """Connect when first used."""
         self._name = f"MemcachedCache({host}:{port})"
         self._prefix = prefix
-        self._client = PooledClient(
-            (host, port),
-            connect_timeout=timeout_s,
-            timeout=timeout_s,
-            no_delay=True,
-            default_noreply=False,  # else a failure to write would not be noticed
-        )
+        self._client = connect(host, port, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return self._name
 
     def get(self, key: str) -> bytes | None:
-        with self._translated():
+        with translated(self._client, CacheFailed):
             found = self._client.get(plain_key(self._prefix, key))
         return found if isinstance(found, bytes) else None
 
     def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
-        with self._translated(), _no_room_is_no_error():
+        with translated(self._client, CacheFailed), _no_room_is_no_error():
             self._client.set(plain_key(self._prefix, key), value, expire=_seconds(ttl_s))
 
     def add(self, key: str, value: bytes, *, ttl_s: float) -> bool:
-        with self._translated(), _no_room_is_no_error():
+        with translated(self._client, CacheFailed), _no_room_is_no_error():
             return bool(self._client.add(plain_key(self._prefix, key), value, expire=_seconds(ttl_s)))
         return False
 
     def delete(self, key: str) -> None:
-        with self._translated():
+        with translated(self._client, CacheFailed):
             self._client.delete(plain_key(self._prefix, key))
 
     def close(self) -> None:
         self._client.close()
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (MemcacheError, OSError, ValueError, LookupError) as error:  # the last two: not its protocol
-            self._drop_idle()
-            raise CacheFailed(f"{type(error).__name__}: {error}") from error
 
-    def _drop_idle(self) -> None:
-        """Close the connections that nobody uses now: after a restart of the server each would fail once.
+def connect(host: str, port: int, *, timeout_s: float) -> PooledClient:
+    """Return a client that connects when it is first used, and waits so long for each answer."""
+    return PooledClient(
+        (host, port),
+        connect_timeout=timeout_s,
+        timeout=timeout_s,
+        no_delay=True,
+        default_noreply=False,  # else a failure to write would not be noticed
+    )
 
-        The pool's own `clear` would close those too that other threads are reading from.
-        """
-        pool = self._client.client_pool
-        for _ in pool.free:
-            pool.destroy(pool.get())
+
+@contextmanager
+def translated(client: PooledClient, failure: type[Exception]) -> Iterator[None]:
+    """Raise `failure` for whatever a memcached server, or something else in its place, can do wrong."""
+    try:
+        yield
+    except (MemcacheError, OSError, ValueError, LookupError) as error:  # the last two: not its protocol
+        _drop_idle(client)
+        raise failure(f"{type(error).__name__}: {error}") from error
+
+
+def _drop_idle(client: PooledClient) -> None:
+    """Close the connections that nobody uses now: after a restart of the server each would fail once.
+
+    The pool's own `clear` would close those too that other threads are reading from.
+    """
+    pool = client.client_pool
+    for _ in pool.free:
+        pool.destroy(pool.get())
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from lazypix.cache import TIMEOUT_S, Cache
 from lazypix.cache.guarded import Guarded
 from lazypix.cache.naming import PREFIX_RULE, is_prefix
-from lazypix.cache.servers import RedisServer
+from lazypix.cache.servers import MemcachedServers, RedisServer
 from lazypix.cache.sharded import ShardedCache
 from lazypix.errors import SettingsError
 
@@ -35,15 +35,32 @@ def open_cache(url: str, *, timeout_s: float = TIMEOUT_S) -> Cache:
     Raises:
         SettingsError: the URL is none of those accepted, or a package is missing.
     """
-    with _told_of("cache", ACCEPTED):
+    servers = shared_servers(url, of="cache")
+    if isinstance(servers, RedisServer):
+        from lazypix.cache.redis import RedisCache  # needs a package that only those have who use it
+
+        return Guarded(RedisCache(servers, timeout_s=timeout_s))
+    from lazypix.cache.memcached import MemcachedCache  # likewise
+
+    shards: list[tuple[str, Cache]] = []
+    for host, port in servers.addresses:
+        cache = MemcachedCache(host, port, prefix=servers.prefix, timeout_s=timeout_s)
+        shards.append((f"{host}:{port}", Guarded(cache)))
+    return shards[0][1] if len(shards) == 1 else ShardedCache(shards)
+
+
+def shared_servers(url: str, *, of: str, accepted: str = ACCEPTED) -> RedisServer | MemcachedServers:
+    """Return the servers that a URL names, for other uses than a cache too. No I/O.
+
+    `of` says in error messages what it is the URL of, `accepted` what else is.
+
+    Raises:
+        SettingsError: the URL is none of those accepted.
+    """
+    with _told_of(of, accepted):
         parts = _split(url, ("redis", "rediss", "memcached"))
         prefix = _prefix(parts.query)
-        if parts.scheme == "memcached":
-            return _memcached(parts, prefix, timeout_s)
-        server = _redis_server(parts, prefix)
-    from lazypix.cache.redis import RedisCache  # needs a package that only those have who use it
-
-    return Guarded(RedisCache(server, timeout_s=timeout_s))
+        return _memcached(parts, prefix) if parts.scheme == "memcached" else _redis_server(parts, prefix)
 
 
 def redis_server(url: str, *, of: str) -> RedisServer:
@@ -86,19 +103,13 @@ def _redis_server(parts: SplitResult, prefix: str) -> RedisServer:
     )  # fmt: skip
 
 
-def _memcached(parts: SplitResult, prefix: str, timeout_s: float) -> Cache:
+def _memcached(parts: SplitResult, prefix: str) -> MemcachedServers:
     if "@" in parts.netloc:
         raise _Wrong("memcached is spoken to without user name and password")
     if parts.path not in ("", "/"):
         raise _Wrong("memcached has no databases, so nothing comes between the servers and the ?")
-    servers = dict.fromkeys(_server(server, 11211) for server in parts.netloc.split(","))
-    from lazypix.cache.memcached import MemcachedCache  # needs a package that only those have who use it
-
-    shards: list[tuple[str, Cache]] = []
-    for host, port in servers:
-        cache = MemcachedCache(host, port, prefix=prefix, timeout_s=timeout_s)
-        shards.append((f"{host}:{port}", Guarded(cache)))
-    return shards[0][1] if len(shards) == 1 else ShardedCache(shards)
+    addresses = dict.fromkeys(_server(server, 11211) for server in parts.netloc.split(","))
+    return MemcachedServers(addresses=tuple(addresses), prefix=prefix)
 
 
 def _server(text: str, default_port: int) -> tuple[str, int]:

@@ -16,7 +16,7 @@ try:
     from redis.exceptions import OutOfMemoryError, RedisError
     from redis.retry import Retry
 except ImportError:
-    raise SettingsError("A cache in Redis needs a package: pip install 'lazypix[redis]'") from None
+    raise SettingsError("Redis needs a package: pip install 'lazypix[redis]'") from None
 
 # As many as threads use it at once: those are bounded already, and to fail for want of one would look like an outage.
 _CONNECTIONS = 10_000
@@ -59,7 +59,7 @@ class RedisCache:
         return self._name
 
     def get(self, key: str) -> bytes | None:
-        with _translated():
+        with translated(CacheFailed):
             found = self._redis.get(plain_key(self._prefix, key))
         return found if isinstance(found, bytes) else None
 
@@ -70,7 +70,7 @@ class RedisCache:
         return self._keep(key, value, ttl_s, only_new=True)
 
     def delete(self, key: str) -> None:
-        with _translated():
+        with translated(CacheFailed):
             self._redis.delete(plain_key(self._prefix, key))
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class RedisCache:
 
     def _keep(self, key: str, value: bytes, ttl_s: float, *, only_new: bool) -> bool:
         assert ttl_s > 0
-        with _translated():
+        with translated(CacheFailed):
             try:
                 kept = self._redis.set(plain_key(self._prefix, key), value, px=max(1, int(ttl_s * 1000)), nx=only_new)
             except OutOfMemoryError:  # full, and told to evict nothing; what is in it can still be read
@@ -87,8 +87,9 @@ class RedisCache:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated(failure: type[Exception]) -> Iterator[None]:
+    """Raise `failure` for whatever a Redis server, or something else in its place, can do wrong."""
     try:
         yield
     except (RedisError, OSError, ValueError, LookupError) as error:  # the last two: not its protocol
-        raise CacheFailed(f"{type(error).__name__}: {error}") from error
+        raise failure(f"{type(error).__name__}: {error}") from error

@@ -21,3 +21,13 @@ class RedisServer:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}/{self.db}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemcachedServers:
+    """One or more memcached servers, each of which has a part of the keys."""
+
+    addresses: tuple[tuple[str, int], ...]
+    """Hosts and ports, each once."""
+    prefix: str = ""
+    """Put before the keys, so that several can use one server."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 from lazypix.cache import Cache
+
+T = TypeVar("T")
 
 
 class ShardedCache:
@@ -40,11 +43,13 @@ class ShardedCache:
             cache.close()
 
     def _shard(self, key: str) -> Cache:
-        """Choose by rendezvous hashing: without one of n caches only its own keys move.
+        return shard_of(key, self._shards)
 
-        Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
-        """
-        text = key.encode("utf-8", "surrogatepass")
-        return max(self._shards, key=lambda shard: hashlib.blake2b(text, key=shard[0][:64], digest_size=8).digest())[
-            1
-        ]
+
+def shard_of(key: str, shards: Sequence[tuple[bytes, T]]) -> T:
+    """Choose one of several by rendezvous hashing: without one of n only its own keys move.
+
+    Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
+    """
+    text = key.encode("utf-8", "surrogatepass")
+    return max(shards, key=lambda shard: hashlib.blake2b(text, key=shard[0][:64], digest_size=8).digest())[1]

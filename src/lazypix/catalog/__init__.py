@@ -14,14 +14,15 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from lazypix.catalog.announcing import announce
 from lazypix.catalog.database import Conflict, Database
 from lazypix.catalog.jobs import JobRows, NewJob
+from lazypix.catalog.lease_rows import LeaseRows
 from lazypix.catalog.search import Search, filename_key, page, rarest_first, terms_of
 from lazypix.catalog.tables import images, terms, variants
-from lazypix.catalog.values import DELETED, LASTING, Image, State, StoredVariant, microseconds, moment
+from lazypix.catalog.values import DELETED, LASTING, Image, Refused, State, StoredVariant, microseconds, moment
 from lazypix.catalog.variant_rows import VariantRows
 from lazypix.errors import BadRequest, IdentTaken, StoreFailed, UnknownImage
 from lazypix.plan import Probe
 
-__all__ = ["DELETED", "LASTING", "Catalog", "Image", "Search", "State", "StoredVariant"]
+__all__ = ["DELETED", "LASTING", "Catalog", "Image", "Refused", "Search", "State", "StoredVariant"]
 
 _PAGE = 1000
 _COPIED_TRASH_S = 86_400.0
@@ -32,14 +33,15 @@ class Catalog:
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
     change is durable when its method returns. `variants` holds the rows of the stored variants, `jobs` those of what
-    is to be done. `jobs` that a method is given are added in the transaction of its change: either both are there or
-    none.
+    is to be done, `leases` those of who does what at this moment. `jobs` that a method is given are added in the
+    transaction of its change: either both are there or none.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.variants = VariantRows(database)
         self.jobs = JobRows(database)
+        self.leases = LeaseRows(database)
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -57,6 +59,11 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"Catalog({self._database!r})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file, which the processes of one machine share; else other machines can use it too."""
+        return self._database.is_sqlite
 
     def is_alone_in(self, folder: Path) -> bool:
         """Tell whether the database is a file of this folder, so that who uses the one uses the other."""

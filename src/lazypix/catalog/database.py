@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, case, create_engine, event, make_url, or_, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -140,12 +140,24 @@ class Database:
             self._turn.release()
 
     def upsert(
-        self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]], change: Sequence[str]
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[dict[str, Any]],
+        change: Sequence[str],
+        *,
+        fence: str,
     ) -> None:
-        """Insert rows; of those whose key exists, set the columns `change`."""
+        """Insert rows; of those whose key exists, set the columns `change`.
+
+        `fence` is a column of numbers that never get less: a row with a greater one than the new row's stays as it
+        is, unless the new row has 0 there.
+        """
         keys: Any = [column.name for column in table.primary_key]
         new = (sqlite.insert if self.is_sqlite else postgresql.insert)(table)
-        statement = new.on_conflict_do_update(index_elements=keys, set_={name: new.excluded[name] for name in change})
+        old, given = table.c[fence], new.excluded[fence]
+        values = {name: new.excluded[name] for name in change} | {fence: case((given > old, given), else_=old)}
+        statement = new.on_conflict_do_update(index_elements=keys, set_=values, where=or_(given == 0, given >= old))
         connection.execute(statement, rows)
 
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from lazypix.catalog import Catalog, StoredVariant
-from lazypix.catalog.variant_rows import Name
+from lazypix.catalog.variant_rows import Name, name_of
 from lazypix.errors import Busy, LazypixError
 
 log = logging.getLogger("lazypix")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Whether a variant was recorded, and if not, why."""
+
+    gone: bool = False
+    """Its image is not ready (any more)."""
+    later_fence: int = 0
+    """The row that is there has this greater fence; 0: it has none."""
+
+    def __bool__(self) -> bool:
+        """Tell whether it may be stored."""
+        return not (self.gone or self.later_fence)
 
 
 class VariantRecorder:
@@ -25,18 +40,18 @@ class VariantRecorder:
         self._uses_delay_s = uses_delay_s
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._rows: list[tuple[str, StoredVariant, Future[bool]]] = []
+        self._rows: list[tuple[str, StoredVariant, Future[Recorded]]] = []
         self._uses: set[Name] = set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="lazypix-record")
         self._noter = ThreadPoolExecutor(1, thread_name_prefix="lazypix-uses")
 
-    def record(self, ident: str, variant: StoredVariant) -> Future[bool]:
+    def record(self, ident: str, variant: StoredVariant) -> Future[Recorded]:
         """Have a variant recorded that is about to be stored.
 
-        The future tells when its row is durable, and whether it may be stored: False when the image is not there any
-        more. It raises `StoreFailed` or `StoreFull` when the catalog cannot do it.
+        The future tells when its row is durable, and whether it may be stored: not when the image is not there any
+        more, or the row has a greater fence. It raises `StoreFailed` or `StoreFull` when the catalog cannot do it.
         """
-        done: Future[bool] = Future()
+        done: Future[Recorded] = Future()
         with self._lock:
             if self._closing.is_set():
                 done.set_exception(Busy("Shutting down; ask again in a moment"))
@@ -67,13 +82,14 @@ class VariantRecorder:
         with self._lock:
             rows, self._rows = self._rows, []
         try:
-            gone = self._catalog.variants.add([(ident, variant) for ident, variant, _ in rows])
+            refused = self._catalog.variants.add([(ident, variant) for ident, variant, _ in rows])
         except Exception as error:  # noqa: BLE001  # handed to those who wait
             for _, _, done in rows:
                 done.set_exception(error)
         else:
-            for ident, _, done in rows:
-                done.set_result(ident not in gone)
+            for ident, variant, done in rows:
+                later_fence = refused.late.get(name_of(ident, variant), 0)
+                done.set_result(Recorded(gone=ident in refused.gone, later_fence=later_fence))
 
     def _note_soon(self) -> None:
         self._closing.wait(self._uses_delay_s)

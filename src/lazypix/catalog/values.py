@@ -95,6 +95,9 @@ class StoredVariant:
     """About when it was last read from the store, UTC."""
     named: bool = False
     """Its size was named in a form, and not only asked for."""
+    fence: int = 0
+    """Number of the lease under which it was made: a row with a greater one stays. 0: made without, and the row's
+    number stays."""
 
     @property
     def name(self) -> str:
@@ -104,6 +107,16 @@ class StoredVariant:
     def facts(self) -> dict[str, Any]:
         """Return what is known as JSON-able values: `name` is the file's name in the store, `size` in bytes."""
         return {"name": self.name, "size": self.size, "created": self.created.isoformat()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Which of several variants were not recorded, and must not be stored."""
+
+    gone: frozenset[str] = frozenset()
+    """Idents of images that are not ready (any more)."""
+    late: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """Names (ident, stem, format) whose rows have a greater fence, and that."""
 
 
 def microseconds(moment: datetime) -> int:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, tuple_, update
 
 from lazypix.catalog.database import Database
 from lazypix.catalog.tables import images, variants
-from lazypix.catalog.values import StoredVariant, microseconds, moment
+from lazypix.catalog.values import Refused, StoredVariant, microseconds, moment
 
 _PAGE = 1000
 
@@ -24,11 +24,11 @@ class VariantRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, rows: Sequence[tuple[str, StoredVariant]]) -> set[str]:
+    def add(self, rows: Sequence[tuple[str, StoredVariant]]) -> Refused:
         """Record variants that are about to be stored: pairs of ident and variant.
 
-        A row that is there is brought up to date. Return the idents of images that are not ready (any more): nothing
-        is recorded for them, and nothing must be stored.
+        A row that is there is brought up to date, unless its fence is greater. Return what was refused: nothing is
+        recorded of it, and nothing must be stored.
         """
         idents = {ident for ident, _ in rows}
         with self._database.writing() as connection:
@@ -36,12 +36,21 @@ class VariantRows:
             # Locked until the commit, so that no deletion passes between the look and the rows (SQLite has one
             # writer at a time anyway).
             alive = set(connection.execute(ready.with_for_update(read=True)).scalars())
-            values = {(ident, v.stem, v.format): _row(ident, v) for ident, v in rows if ident in alive}
+            values = {name_of(ident, v): _row(ident, v) for ident, v in rows if ident in alive}
             if values:
                 in_order = [values[name] for name in sorted(values)]  # two writers lock rows in one order
                 changing = ("size", "sha256", "created_us", "used_us")
-                self._database.upsert(connection, variants, in_order, changing)
-        return idents - alive
+                self._database.upsert(connection, variants, in_order, changing, fence="fence")
+            late = self._later(connection, {name: row["fence"] for name, row in values.items() if row["fence"]})
+        return Refused(gone=frozenset(idents - alive), late=late)
+
+    def _later(self, connection: Connection, fences: dict[Name, int]) -> dict[Name, int]:
+        """Return those whose rows have a greater fence; they were not changed, and are locked until the commit."""
+        if not fences:
+            return {}
+        query = select(*variants.primary_key, variants.c.fence).where(_key().in_(sorted(fences)))
+        found = {(row.ident, row.stem, row.format): int(row.fence) for row in connection.execute(query)}
+        return {name: fence for name, fence in found.items() if fence > fences[name]}
 
     def of(self, ident: str) -> list[StoredVariant]:
         """Return the recorded variants of an image, by name."""
@@ -174,6 +183,7 @@ def _row(ident: str, variant: StoredVariant) -> dict[str, Any]:
         "created_us": microseconds(variant.created),
         "sha256": variant.sha256,
         "used_us": microseconds(variant.used or variant.created),
+        "fence": variant.fence,
     }
 
 
@@ -186,4 +196,5 @@ def _variant(row: Row[Any]) -> StoredVariant:
         sha256=row.sha256,
         used=moment(row.used_us),
         named=row.named,
+        fence=row.fence,
     )

@@ -1,0 +1,132 @@
+"""However many ask for a new variant at once, on however many machines: it is rendered once, or once more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests import programs
+from tests.engine.pictures import jpg, noise
+from tests.fleet.machines import machines, shared_settings
+from tests.programs import Program
+from tests.server.running import Server, kill
+from tests.waiting import WAIT_S, until
+
+CROWD = 300
+MACHINES = 3
+LEASE_S = 3.0
+BOUND_S = LEASE_S + 2.0
+"""From the death of the maker to the last answer, with `lease_s` = 3: its lease ends (on memcached, whose clock has
+whole seconds, up to a second later), the next machine sees that within a quarter of a second, and renders."""
+
+PICTURE = jpg(noise(1600, 1200))
+
+
+@pytest.fixture(params=["redis", "memcached", "catalog"])
+def leases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a server of leases."""
+    with ExitStack() as stack:
+        if request.param == "redis":
+            yield f"redis://{stack.enter_context(programs.redis(tmp_path)).address}/0"
+        elif request.param == "memcached":
+            yield f"memcached://{stack.enter_context(programs.memcached(tmp_path)).address}"
+        else:
+            yield "catalog"
+
+
+@pytest.fixture
+def fleet(leases: str, seaweedfs: Program, new_database: Callable[[], str], tmp_path: Path) -> Iterator[list[Server]]:
+    settings = shared_settings(
+        seaweedfs,
+        new_database(),
+        leases=leases,
+        lease_s=f"{LEASE_S:g}",
+        log_level="debug",
+        renderers="1",
+        queue="1000",
+    )
+    with machines(tmp_path, MACHINES, **settings) as servers:
+        yield servers
+
+
+def lines(server: Server, word: str) -> int:
+    """Count the renders that a machine began ("rendering") or ended ("rendered")."""
+    return server.log.read_text().count(f" {word} ")
+
+
+def renders(servers: list[Server]) -> list[int]:
+    return [lines(server, "rendered") for server in servers]
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What one client got from which server; status 0: the connection broke."""
+
+    server: Server
+    status: int
+    body: bytes
+
+
+async def _get(server: Server, target: str, all_connected: asyncio.Barrier) -> Got:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        await all_connected.wait()
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = (await asyncio.wait_for(reader.read(), WAIT_S)).partition(b"\r\n\r\n")
+    except ConnectionError:
+        return Got(server, 0, b"")
+    finally:
+        writer.close()
+    return Got(server, int(head.split()[1]) if head else 0, body)
+
+
+async def _crowd(servers: list[Server], target: str, meanwhile: Callable[[], None]) -> list[Got]:
+    all_connected = asyncio.Barrier(CROWD + 1)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(_get(servers[n % len(servers)], target, all_connected)) for n in range(CROWD)]
+        await all_connected.wait()
+        await asyncio.to_thread(meanwhile)
+    return [task.result() for task in asking]
+
+
+def crowd(servers: list[Server], target: str, meanwhile: Callable[[], None] = lambda: None) -> list[Got]:
+    """Ask `CROWD` times at once, the servers in turn, each on a connection that is open before; do `meanwhile`."""
+    return asyncio.run(_crowd(servers, target, meanwhile))
+
+
+def test_three_hundred_requests_on_three_machines_are_one_render(fleet: list[Server]) -> None:
+    ident = fleet[0].upload(PICTURE)
+    for number, target in enumerate((f"/image/640x480,fit=cover/{ident}.webp", f"/image/320x/{ident}.jpg"), start=1):
+        answers = crowd(fleet, target)
+        assert [answer.status for answer in answers] == [200] * CROWD
+        assert len({answer.body for answer in answers}) == 1
+        assert sum(renders(fleet)) == number, renders(fleet)
+
+
+def test_when_the_maker_is_killed_another_makes_it_once(fleet: list[Server]) -> None:
+    ident = fleet[0].upload(PICTURE)
+    died_at: list[float] = []
+    dead: list[Server] = []
+
+    def kill_the_maker() -> None:
+        until(lambda: any(lines(server, "rendering") for server in fleet))
+        dead.extend(server for server in fleet if lines(server, "rendering"))
+        died_at.append(time.monotonic())
+        for server in dead:
+            kill(server)
+
+    answers = crowd(fleet, f"/image/700x,quality=60/{ident}.avif", kill_the_maker)
+    took_s = time.monotonic() - died_at[0]
+    assert len(dead) == 1
+    assert renders(dead) == [0], "it died in the middle"
+    living = [server for server in fleet if server not in dead]
+    assert sorted(renders(living)) == [0, 1]
+    of_living = [answer for answer in answers if answer.server in living]
+    assert [answer.status for answer in of_living] == [200] * (CROWD // MACHINES * len(living))
+    assert len({answer.body for answer in of_living}) == 1
+    assert took_s < BOUND_S
