@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -77,6 +81,19 @@ def test_another_kind_of_time_is_none(timestamp: str) -> None:
 )
 def test_an_old_message_sent_again_is_refused(age_s: int, fine: bool) -> None:
     assert verified(sign([SECRET], id="one", timestamp_s=NOW, body=b"body"), b"body", now_s=NOW + age_s) is fine
+
+
+def test_the_example_for_receivers_knows_our_messages() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "callbacks.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    secret = "whsec_" + base64.b64encode(SECRET).decode()
+    now = int(time.time())
+    headers = sign([b"an older one of enough bytes", SECRET], id="one", timestamp_s=now, body=b"body")
+    assert names["is_ours"](headers, b"body", secret)
+    assert not names["is_ours"](headers, b"Body", secret)
+    assert not names["is_ours"](sign([SECRET], id="one", timestamp_s=now - 301, body=b"body"), b"body", secret)
 
 
 def test_a_secret_is_changed_without_a_gap() -> None:

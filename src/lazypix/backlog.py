@@ -231,6 +231,11 @@ class Backlog:
         with self._lock:
             return self._shares.retry_after_s()
 
+    def load(self) -> tuple[int, float]:
+        """Return how many variants are under way or waiting, and how long a renderer alone would take for them."""
+        with self._lock:
+            return self._shares.count(), self._shares.seconds()
+
     # --- threads -----------------------------------------------------------------------------------------------
 
     def submit(self, piece: Piece, work: Callable[[], None]) -> Future[None]:

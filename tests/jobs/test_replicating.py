@@ -17,7 +17,7 @@ from lazypix.catalog.job_values import Job
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BadTransform, StoreFailed
 from lazypix.jobs.carrier import Carrier
-from lazypix.jobs.replicating import LANE, Replicating, SourceBroken, replicating
+from lazypix.jobs.replicating import LANE, NotCopied, Replicating, replicating
 from lazypix.orders import Wish
 from lazypix.replicas.layout import IMAGESERVER, Layout, OwnKeys, What
 from lazypix.replicas.replica import Replica
@@ -256,7 +256,7 @@ def test_a_damaged_original_is_not_replicated_and_the_replica_does_not_rest_for_
         assert path is not None
         path.write_bytes(JPG[:-1] + b"?")
         job = a_job(library)
-        with pytest.raises(SourceBroken) as caught:
+        with pytest.raises(NotCopied) as caught:
             Replicating(library, library.replicas[0]).carry_out(job)
         assert caught.value.status != StoreFailed.status
         assert keys(copies) == []

@@ -99,26 +99,6 @@ def test_a_taken_ident_is_refused_and_the_old_bytes_stay(server: Server) -> None
     assert server.get("/image/mine.jpg").content == first
 
 
-@pytest.mark.parametrize("route", ["upload", "image/fields.jpg", "resize/fields.jpg", "sync/fields.jpg"])
-def test_sync_and_callback_are_checked_and_what_does_not_happen_is_said(server: Server, route: str) -> None:
-    with server.client() as client:
-        if not server.get("/info/fields").is_success:
-            server.upload(jpg(quadrants()), ident="fields")
-        form = {"files": {"image": jpg(quadrants())}}
-        for data in (
-            {"sync": "perhaps"},
-            {"callback": "ftp://x/"},
-            {"callback": "nonsense"},
-            {"callback": "http://["},
-        ):
-            assert client.post(f"/{route}", data=data, **form).status_code == 400  # type: ignore[arg-type]
-        for sync in ("true", "false"):
-            data = {"sync": sync, "callback": "https://example.test/done"}
-            answer = client.post(f"/{route}", data=data, **form)  # type: ignore[arg-type]
-            assert answer.is_success
-            assert "not called" in answer.headers["lazypix-notice"]
-
-
 def test_cover_crops_the_middle_and_enlarges_small_images(server: Server) -> None:
     wide = server.upload(encoded(bands(320, 80)))
     picture = server.picture(f"/image/{wide}.jpg?width=160&height=80")

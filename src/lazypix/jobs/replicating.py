@@ -25,8 +25,8 @@ LANE = "replicas"
 _ATTEMPTS, _LONGEST_WAIT_S = 50, 600.0  # hours: a replica that is away rests besides, and costs no attempts then
 
 
-class SourceBroken(LazypixError):
-    """What is to be copied is not there as it was stored; the replica is not to blame, and does not rest."""
+class NotCopied(LazypixError):
+    """What is to be copied is not there, or not now; the replica is not to blame, and does not rest."""
 
 
 def replicating(library: Library, replica: Replica) -> Kind:
@@ -53,7 +53,7 @@ class Replicating:
 
         Raises:
             StoreFailed, StoreFull: the replica is away, or full.
-            SourceBroken: what is to be copied is not there as it was stored.
+            NotCopied: what is to be copied is not there as it was stored.
             LazypixError: a size cannot be made.
         """
         assert job.ident is not None
@@ -91,7 +91,7 @@ class Replicating:
         try:
             with self._copy(source, chosen.size, chosen.sha256) as (path, sha256):
                 self._replica.put(key, path, sha256)
-        except SourceBroken as error:
+        except NotCopied as error:
             log.info("a variant of %s is not replicated to %s: %s", ident, self._replica.name, error)
 
     def received(self, variants: Sequence[StoredVariant]) -> list[StoredVariant]:
@@ -116,14 +116,17 @@ class Replicating:
 
     def _put_size(self, image: Image, transform: Transform) -> None:
         """Put a size that was named; it is made if it is not stored."""
-        self._library.variant(image.ident, transform)
+        try:
+            self._library.variant(image.ident, transform, background=True)
+        except Busy as error:  # it is this server that has no time, and not the replica
+            raise NotCopied(str(error)) from None
         stem, format_name = transform.stem, transform.format or ""
         self._library.catalog.variants.mark_named((image.ident, stem, format_name))
         for variant in self._library.catalog.variants.of(image.ident):
             if (variant.stem, variant.format) == (stem, format_name):
                 self.put_variant(image.ident, variant)
                 return
-        raise Busy(f"{transform.text} of {image.ident} is made, and not stored yet")
+        raise NotCopied(f"{transform.text} of {image.ident} is made, and not stored yet")
 
     @contextmanager
     def _copy(self, key: str, size: int, sha256: str | None) -> Iterator[tuple[Path, str]]:
@@ -133,10 +136,10 @@ class Replicating:
                 for piece in self._library.store.read(key):
                     file.write(piece)
             except (BlobMissing, TooLarge) as error:
-                raise SourceBroken(f"{key} is not in the store as it was stored ({type(error).__name__})") from None
+                raise NotCopied(f"{key} is not in the store as it was stored ({type(error).__name__})") from None
             file.finish()
             if file.size != size or sha256 not in (None, file.sha256):
-                raise SourceBroken(f"{key} does not have the bytes that were stored")
+                raise NotCopied(f"{key} does not have the bytes that were stored")
             yield file.path, file.sha256
 
     def _is_deleted(self, ident: str) -> bool:

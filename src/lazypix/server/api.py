@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from lazypix.catalog import Image, Search
 from lazypix.catalog.jobs import NewJob
+from lazypix.composition import make_rules
 from lazypix.dialects import split_name
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.dialects.native import MOUNT
@@ -23,11 +24,14 @@ from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
 from lazypix.jobs.kinds import warm_jobs
 from lazypix.library import Library
+from lazypix.orders import Wish
 from lazypix.originals.uploading import JobsOf
 from lazypix.plan import check_size
-from lazypix.server.access import WriteAccess, split_url
+from lazypix.server.access import WriteAccess
 from lazypix.server.forms import IMAGE, Form, receive_form
+from lazypix.server.metrics import metrics
 from lazypix.server.send import AnswerResponse
+from lazypix.server.wishes import echoed, read_wish
 from lazypix.settings import Settings
 from lazypix.upkeep.cleaning import purge
 
@@ -39,9 +43,6 @@ T = TypeVar("T")
 _Handler = Callable[[Request], Awaitable[Answer]]
 _Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
 
-# Nothing is replicated by the server yet; a client that asked to be called when syncing is done is told so.
-_NOTICE = (b"lazypix-notice", b"callback not called: uploads are not replicated yet")
-
 
 class Api:
     """The routes besides the images themselves."""
@@ -50,6 +51,7 @@ class Api:
         self._settings = settings
         self._access = access
         self._library = library
+        self._rules = make_rules(settings)
         self._places = asyncio.Semaphore(settings.uploads)
         # Storing an upload waits for its decoding; it must not keep other requests from their threads.
         self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
@@ -74,6 +76,7 @@ class Api:
             Route("/variants/{ident}", self._writing(self.purge), methods=["DELETE"]),
             Route("/images", self._writing(self.images), methods=["GET"]),
             Route("/info/{ident}", self._answering(self.info), methods=["GET"]),
+            Route("/metrics", self._writing(self.metrics), methods=["GET"]),
             Route("/healthz", self._answering(self.healthz), methods=["GET"]),
             Route("/readyz", self._answering(self.readyz), methods=["GET"]),
         ]
@@ -87,7 +90,8 @@ class Api:
             "search": "GET /images?filename=&meta.<name>=&order=&limit=&before=",
             "delete": "DELETE /image/<ident>, POST /undelete/<ident>",
             "purge": "DELETE /variants/<ident>",
-            "health": "GET /healthz, /readyz",
+            "sync": "POST /sync/<ident> (replicas and a callback)",
+            "health": "GET /healthz, /readyz, /metrics",
         }
         return json_answer(200, json.dumps({"lazypix": ways}, indent=2).encode())
 
@@ -95,27 +99,26 @@ class Api:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
         async with self._place(), self._form(request, IMAGE, "ident", "metadata") as form:
             sizes = self._sizes(form)
-            notices = _check_sync_fields(form.fields)
-            image = await self._add(form, lambda image: self._ahead(request, image, sizes))
+            wish = read_wish(form.fields, sizes, self._rules, caller=request.state.caller)
+            image = await self._add(form, lambda image: self._jobs(image, sizes, wish))
         location = (b"location", f"{MOUNT}{image.ident}.{by_name(image.format).extension}".encode())
-        return envelope(201, _content(image.ident, sizes), location, *notices)
+        return envelope(201, _content(image.ident, sizes), location)
 
     async def resize(self, request: Request) -> Answer:
-        """`POST /image/<ident>.jpg` and `POST /resize/<ident>.jpg`: make sizes ahead."""
-        image = await self._named(request)
-        async with self._form(request) as form:
-            sizes = self._sizes(form)
-            notices = _check_sync_fields(form.fields)
-        await self._in_time(self._library.catalog.jobs.add, self._ahead(request, image, sizes))
-        return envelope(200, _content(image.ident, sizes), *notices)
+        """`POST /image/<ident>.jpg` and `POST /resize/<ident>.jpg`: make sizes ahead; replicas get them."""
+        return await self._order(request, whole=False)
 
     async def sync(self, request: Request) -> Answer:
-        """`POST /sync/<ident>.jpg`: replicate. Without a replica there is nothing to do."""
+        """`POST /sync/<ident>.jpg`: replicas get everything that they receive of the image."""
+        return await self._order(request, whole=True)
+
+    async def _order(self, request: Request, *, whole: bool) -> Answer:
         image = await self._named(request)
         async with self._form(request) as form:
             sizes = self._sizes(form)
-            notices = _check_sync_fields(form.fields)
-        return envelope(200, _content(image.ident, sizes), *notices)
+            wish = read_wish(form.fields, sizes, self._rules, caller=request.state.caller)
+        await self._in_time(self._library.catalog.jobs.add, self._jobs(image, sizes, wish, whole=whole))
+        return envelope(200, _content(image.ident, sizes))
 
     async def delete(self, request: Request) -> Answer:
         """`DELETE /image/<ident>`: remove the original and all variants."""
@@ -155,6 +158,10 @@ class Api:
         variants = await self._in_time(self._library.variants, ident)
         return envelope(200, image.facts() | {"variants": [variant.facts() for variant in variants]})
 
+    async def metrics(self, _: Request) -> Answer:
+        """`GET /metrics`: figures for Prometheus; needs a key where writes do."""
+        return await self._in_time(metrics, self._library, pool=self._checking)
+
     async def healthz(self, _: Request) -> Answer:
         """`GET /healthz`: the process answers."""
         return json_answer(200, b'{"status": "ok"}')
@@ -171,9 +178,10 @@ class Api:
             check_size(size.transform, self._library.limits)
         return sizes
 
-    def _ahead(self, request: Request, image: Image, sizes: list[Size]) -> list[NewJob]:
-        """Return the jobs that make sizes of an image, in the turn of who asks for them."""
-        return warm_jobs(image.ident, [size.transform for size in sizes], caller=request.state.caller)
+    def _jobs(self, image: Image, sizes: list[Size], wish: Wish, *, whole: bool = False) -> list[NewJob]:
+        """Return the jobs that a form asks for, in the turn of who sent it."""
+        made = warm_jobs(image.ident, [size.transform for size in sizes], caller=wish.caller)
+        return self._library.orders.wished(image.ident, wish, *made, whole=whole)
 
     async def _add(self, form: Form, jobs: JobsOf) -> Image:
         if form.image is None:
@@ -272,20 +280,7 @@ def _metadata(text: str) -> dict[str, Any]:
 
 
 def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
-    return {"ident": ident, "sizes": [list(size.echo) for size in sizes]}
-
-
-def _check_sync_fields(fields: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    """Check `sync` and `callback`; return headers that say what will not happen."""
-    sync, callback = fields.get("sync", "true").strip(), fields.get("callback", "").strip()
-    if sync not in ("true", "false"):
-        raise BadRequest(f"sync={sync[:64]!r} is not accepted; accepted: true, false")
-    if not callback:
-        return []
-    parts = split_url(callback)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRequest(f"callback={callback[:64]!r} is not a URL; accepted: http://… or https://…")
-    return [_NOTICE]
+    return {"ident": ident, "sizes": echoed(sizes)}
 
 
 async def _finish_first(work: Awaitable[T]) -> T:
