@@ -139,12 +139,21 @@ def wrk(
     Raises:
         RuntimeError: wrk failed, or got answers that are errors.
     """
-    command = ["taskset", "--cpu-list", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    pinned = ["taskset", "--cpu-list", str(core)]
+    url = f"http://127.0.0.1:{port}{path}"
+    return wrk_on(url, seconds=seconds, headers=headers, connections=connections, before=pinned)
+
+
+def wrk_on(
+    url: str, *, seconds: int, headers: Sequence[str] = (), connections: int = 64, before: Sequence[str] = ()
+) -> float:
+    """As `wrk`, on any core; `before` is put before its command line."""
+    command = [*before, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     for header in headers:
         command += ["-H", header]
-    command.append(f"http://127.0.0.1:{port}{path}")
+    command.append(url)
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True)
     rate = re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)
     if rate is None or "Non-2xx" in done.stdout:
-        raise RuntimeError(f"wrk {path}: {done.stdout}")
+        raise RuntimeError(f"wrk {url}: {done.stdout}")
     return float(rate[1])

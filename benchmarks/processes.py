@@ -94,6 +94,11 @@ def cpu_s(pid: int) -> float:
     return total / _TICKS_A_SECOND
 
 
+def own_cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process itself has used so far."""
+    return sum(int(ticks) for ticks in _stat(pid)[11:13]) / _TICKS_A_SECOND
+
+
 def memory_mb(pid: int) -> float:
     """Return the memory of a process and its descendants: PSS (a shared page is counted once in all), else RSS."""
     total_kb = 0

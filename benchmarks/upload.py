@@ -27,7 +27,7 @@ _NOTE = (
 def run(options: Options, corpus: Corpus, folder: Path) -> list[Table]:
     """Measure; rounds are interleaved, figures are medians of the rounds."""
     picture = corpus.path(corpus.jpg_12).read_bytes()
-    request = _form(picture)
+    request = form(picture)
     copies = folder / "copies"
     copies.mkdir()
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -44,13 +44,17 @@ def run(options: Options, corpus: Corpus, folder: Path) -> list[Table]:
     return [_table(rates, size)]
 
 
-def _form(picture: bytes) -> bytes:
-    """Return the whole request of an upload."""
+def form(picture: bytes, ident: str = "") -> bytes:
+    """Return the whole request of an upload; without `ident` the server chooses one."""
+    named = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="ident"\r\n\r\n{ident}\r\n' if ident else ""
     head = (
-        f"--{_BOUNDARY}\r\n"
-        'Content-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
-        "Content-Type: image/jpeg\r\n\r\n"
-    ).encode()
+        named.encode()
+        + (
+            f"--{_BOUNDARY}\r\n"
+            'Content-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+            "Content-Type: image/jpeg\r\n\r\n"
+        ).encode()
+    )
     body = head + picture + f"\r\n--{_BOUNDARY}--\r\n".encode()
     lines = (
         "POST /upload HTTP/1.1\r\n"
