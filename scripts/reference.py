@@ -114,15 +114,24 @@ def command_line() -> str:
     with click.Context(command, info_name="lazypix") as context:
         assert isinstance(command, click.Group) or hasattr(command, "commands")
         for name, sub in command.commands.items():
-            with click.Context(sub, info_name=name, parent=context) as inner:
-                parts.append(f"## {name}\n\n{(sub.help or '').strip()}\n\n```\n{_usage(sub, inner)}\n```\n")
-                parts.append(f"{sub.epilog}\n" if sub.epilog else "")
+            parts += _described(name, sub, context)
     parts.append("Exit codes: 0 done; 1 something could not be done; 2 the command line or the settings are wrong.\n")
     return "\n".join(part for part in parts if part)
 
 
-def _usage(command: click.Command, context: click.Context) -> str:
-    lines = [" ".join(("lazypix", command.name or "", *command.collect_usage_pieces(context)))]
+def _described(name: str, command: click.Command, parent: click.Context) -> list[str]:
+    """Return a command's description, or those of the commands of a group."""
+    with click.Context(command, info_name=name, parent=parent) as context:
+        inner = getattr(command, "commands", None)
+        if inner is not None:
+            return [part for each, sub in inner.items() for part in _described(f"{name} {each}", sub, context)]
+        usage = _usage(name, command, context)
+    parts = [f"## {name}\n\n{(command.help or '').strip()}\n\n```\n{usage}\n```\n"]
+    return parts + ([f"{command.epilog}\n"] if command.epilog else [])
+
+
+def _usage(name: str, command: click.Command, context: click.Context) -> str:
+    lines = [" ".join(("lazypix", name, *command.collect_usage_pieces(context)))]
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -174,14 +175,24 @@ def test_wrong_settings_end_with_code_two(desk: Path) -> None:
     assert b"max_pixels='many'" in done.stderr
 
 
+def command_of(name: str) -> Any:
+    """The command of this name; of one in a group both words."""
+    found: Any = typer.main.get_command(app)
+    for word in name.split():
+        found = found.commands[word]
+    return found
+
+
 def commands() -> list[str]:
-    return sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    top: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    inner = {name: getattr(command, "commands", {"": None}) for name, command in top.items()}
+    return sorted(f"{name} {each}".strip() for name, each_of in inner.items() for each in each_of)
 
 
 def test_the_commands_are_these() -> None:
     assert commands() == [
         "add", "config", "copy", "delete", "export", "gc", "get", "import", "info", "list", "nginx", "purge", "reindex",
-        "repair", "scrub", "serve", "sweep", "undelete", "url", "verify",
+        "repair", "replicas repair", "replicas status", "scrub", "serve", "sweep", "undelete", "url", "verify",
     ]  # fmt: skip
 
 
@@ -249,14 +260,15 @@ def test_an_original_is_not_written_under_a_wrong_name(desk: Path) -> None:
 
 @pytest.mark.parametrize("name", commands())
 def test_help_holds_an_example_that_can_be_parsed(name: str) -> None:
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = command_of(name)
     examples = re.findall(r"`([^`]*lazypix [^`]*)`", command.epilog or "")
     assert examples, "no example"
     for example in examples:
         words = shlex.split(example.split("|")[0])
         words = words[words.index("lazypix") + 1 :]
-        assert words[0] == name
-        command.make_context(name, words[1:]).close()
+        depth = len(name.split())
+        assert words[:depth] == name.split()
+        command.make_context(name, words[depth:]).close()
 
 
 def test_a_progress_bar_is_shown_for_many_files_on_a_terminal_only(desk: Path) -> None:

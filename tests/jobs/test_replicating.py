@@ -17,13 +17,14 @@ from lazypix.catalog.job_values import Job
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BadTransform, StoreFailed
 from lazypix.jobs.carrier import Carrier
-from lazypix.jobs.replicating import LANE, NotCopied, Replicating, replicating
+from lazypix.jobs.replicating import LANE, Replicating, replicating
 from lazypix.orders import Wish
 from lazypix.replicas.layout import IMAGESERVER, Layout, OwnKeys, What
 from lazypix.replicas.replica import Replica
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore
 from lazypix.stores.memory import MemoryStore
+from lazypix.upkeep.mirroring import NotCopied
 
 JPG, PNG = jpg(quadrants()), encoded(quadrants())
 NAMED = "60x30,fit=cover,quality=90,format=jpg"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lazypix.composition import open_library
 from lazypix.engine import Engine
@@ -58,6 +59,15 @@ def errors_told() -> Iterator[None]:
         fail(USAGE, text_of(error))
     except (LazypixError, OSError) as error:
         fail(FAILED, text_of(error))
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many were done."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed}"), TextColumn(what), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def print_json(value: Any) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lazypix.cli.common import FAILED, DataOption, JsonOption, err, fail, group, opened_library, print_json
+from lazypix.cli.common import FAILED, DataOption, JsonOption, counting, err, fail, group, opened_library, print_json
 from lazypix.engine.idle import IdleEngine
 from lazypix.stores import Repairable
 from lazypix.upkeep.cleaning import collect_garbage
@@ -45,7 +42,7 @@ def verify(
 ) -> None:
     """Check that every row has its blob with the right bytes, and every blob its row. Changes nothing."""
     bad = 0
-    with opened_library(data, IdleEngine(), tidies=False) as library, _counting("images verified") as count:
+    with opened_library(data, IdleEngine(), tidies=False) as library, counting("images verified") as count:
         for problem in verify_library(library, contents=not quick, progress=count):
             bad += problem.kind not in ("foreign blob", "variant missing")
             _tell(problem, as_json=as_json)
@@ -63,7 +60,7 @@ def scrub(
     as_json: JsonOption = False,
 ) -> None:
     """Verify the originals, and mend damaged ones from the replicas."""
-    with opened_library(data, IdleEngine()) as library, _counting("originals verified") as count:
+    with opened_library(data, IdleEngine()) as library, counting("originals verified") as count:
         report = scrub_library(
             library,
             bytes_per_s=rate,
@@ -111,7 +108,7 @@ def gc(
 @commands.command(epilog="Example: `lazypix reindex --data /srv/images`")
 def reindex(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Rebuild the catalog from the store: give every original there a row, and every variant."""
-    with opened_library(data, new=True) as library, _counting("images looked at") as count:
+    with opened_library(data, new=True) as library, counting("images looked at") as count:
         report = reindex_library(library, progress=lambda r: count(r.added + r.known + len(r.failed)))
     if as_json:
         print_json(dataclasses.asdict(report))
@@ -140,7 +137,7 @@ def purge(
     """Drop stored variants; they are made again when they are asked for."""
     number = size_bytes = 0
     unused_s = unused_days * 86_400 if unused_days is not None else None
-    with opened_library(data, IdleEngine()) as library, _counting("variants dropped") as count:
+    with opened_library(data, IdleEngine()) as library, counting("variants dropped") as count:
         images: list[str | None] = [*idents] if idents else [None]
         for ident in images:
             found = purge_variants(
@@ -157,7 +154,7 @@ def purge(
 @commands.command(epilog="Example: `lazypix repair`")
 def repair(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Compare the servers of a Beansdb store, and copy what is missing or older on some."""
-    with opened_library(data, IdleEngine()) as library, _counting("buckets compared") as count:
+    with opened_library(data, IdleEngine()) as library, counting("buckets compared") as count:
         store = library.store
         if not isinstance(store, Repairable):
             fail(
@@ -177,12 +174,3 @@ def _tell(problem: Problem, *, as_json: bool) -> None:
         print(json.dumps(dataclasses.asdict(problem)))
     else:
         print(f"{problem.key}: {problem.kind}" + (f" ({problem.detail})" if problem.detail else ""))
-
-
-@contextmanager
-def _counting(what: str) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many were done."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed}"), TextColumn(what), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done: progress.update(task, completed=done)
