@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -236,6 +236,18 @@ def test_what_was_not_carried_out_is_not_heard(place: Place, other: OtherMachine
         assert other.does("delete", "dog") == "done"
         until(lambda: "dog" in listener.idents)
         assert set(listener.idents) == {"dog"}
+
+
+@EVERYWHERE
+def test_a_process_with_a_thousand_connections_hears(place: Place, other: OtherMachine, tmp_path: Path) -> None:
+    assert other.does("add", "cat") == "done"
+    with ExitStack() as open_files:
+        for _ in range(1024):  # where select(2) ends
+            open_files.enter_context((tmp_path / "file").open("wb"))
+        with place.listening() as listener:
+            assert other.does("delete", "cat") == "done"
+            until(lambda: "cat" in listener.idents)
+            assert listener.missed == 0
 
 
 @IN_CATALOG

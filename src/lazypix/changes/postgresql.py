@@ -44,6 +44,8 @@ class PostgresqlFeed:
         try:
             self._pg = self._connection.pgconn
             self._pg.nonblocking = 1
+            self._poll = select.poll()
+            self._poll.register(self._pg.socket, select.POLLIN)
             self._try_out()
         except BaseException:
             self.close()
@@ -84,13 +86,13 @@ class PostgresqlFeed:
     def _received(self, timeout_s: float) -> tuple[list[str], bool]:
         """Return the payloads that came, and whether a statement was finished."""
         try:
-            if select.select([self._pg.socket], [], [], timeout_s)[0]:
+            if self._poll.poll(timeout_s * 1000):  # `select` knows no descriptors over 1023, and servers have many
                 self._pg.consume_input()
             payloads: list[str] = []
             while len(payloads) < _MOST_AT_ONCE and (notify := self._pg.notifies()) is not None:
                 payloads.append(notify.extra.decode("utf-8", "replace"))
             return payloads, self._has_finished()
-        except (psycopg.Error, OSError, ValueError) as error:  # ValueError: the socket is gone
+        except (psycopg.Error, OSError) as error:
             raise FeedLost(_kind(error)) from None
 
     def _has_finished(self) -> bool:
