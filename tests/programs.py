@@ -170,9 +170,9 @@ def seaweedfs(folder: Path) -> Iterator[Program]:
 
 
 @contextmanager
-def rclone_s3(folder: Path) -> Iterator[Program]:
+def rclone_s3(folder: Path, *, port: int | None = None) -> Iterator[Program]:
     """Run a poor S3 server: it ignores conditional puts, and answers ranges with everything."""
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     root = folder / "root"
     (root / "bucket").mkdir(parents=True, exist_ok=True)
     keys = f"{ACCESS_KEY},{SECRET_KEY}"
