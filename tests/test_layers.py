@@ -15,7 +15,7 @@ SOURCE = Path(lazypix.__file__).parent
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "orders", "cache",
     "generations", "changes", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "settings",
-    "jobs", "composition", "nginx", "server", "cli", "__main__",
+    "jobs", "composition", "nginx", "server", "celery", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
@@ -33,6 +33,8 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "psycopg": "changes",
     "pymemcache": ("cache", "lease", "stores"),
     "obstore": "stores",
+    "celery": "jobs",
+    "kombu": "jobs",
     "httpx": "outbound",
     "httpcore": "outbound",
     "prometheus_client": "server",

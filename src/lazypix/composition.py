@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from pydantic import SecretStr
 
@@ -133,6 +134,40 @@ def make_client(settings: Settings) -> OutboundClient:
 def make_rules(settings: Settings) -> Rules:
     """Make the rules about what others may have us reach."""
     return Rules.of(settings.outbound_allow, settings.outbound_ports)
+
+
+class Closable(Protocol):
+    """What works on jobs until it is closed."""
+
+    def close(self) -> None:
+        """Finish what is begun, if it does not take long, and stop."""
+
+
+def check_jobs(settings: Settings) -> None:
+    """Make sure that jobs can be seen to as the settings say.
+
+    Raises:
+        SettingsError: Celery is not installed.
+    """
+    if settings.jobs == "celery":
+        import lazypix.jobs.messages  # noqa: F401
+
+
+def begin_jobs(settings: Settings, library: Library) -> Closable | None:
+    """Begin to see to the jobs of a server process, as the settings say: carry them out, or tell workers of them.
+
+    Raises:
+        SettingsError: as `check_jobs`.
+    """
+    if settings.jobs == "server":
+        return make_runner(settings, library)
+    if settings.broker is None or settings.jobs == "none":
+        return None
+    from lazypix.jobs.messages import RESEND_EVERY_S, Sender, make_app
+
+    app = make_app(settings.broker.get_secret_value())
+    rows = library.catalog.jobs
+    return Sender(app, rows, unheard_s=settings.job_resend_s, resend_every_s=RESEND_EVERY_S)
 
 
 def make_runner(settings: Settings, library: Library) -> JobRunner:

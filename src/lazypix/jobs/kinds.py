@@ -15,7 +15,7 @@ from lazypix.upkeep.scrubbing import ScrubReport, scrub
 
 WARM = "warm"
 _SWEEP_EVERY_S = 600.0
-_SCRUB_EVERY_S, _SCRUB_FOR_S = 600.0, 500.0
+_SCRUB_EVERY_S, _SCRUB_FOR_S = 60.0, 50.0  # short, so that a worker that is to end need not wait for long
 
 
 def warm_jobs(

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lazypix.composition import make_delivery, make_renderers, make_runner, open_library
+from lazypix.composition import begin_jobs, make_delivery, make_renderers, open_library
 from lazypix.delivery import Delivery, Making
 from lazypix.dialects.native import MOUNT
 from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
@@ -103,15 +103,15 @@ class _Front:
         api = Api(self._settings, self._access, library)
         app.router.routes.extend(api.routes())
         tidying = asyncio.create_task(_keep_tidy(library))
-        runner = make_runner(self._settings, library) if self._settings.jobs == "server" else None
+        jobs = begin_jobs(self._settings, library)
         try:
             yield
         finally:
             tidying.cancel()
             self._images.close()
             await asyncio.to_thread(api.close)
-            if runner is not None:
-                await asyncio.to_thread(runner.close)
+            if jobs is not None:
+                await asyncio.to_thread(jobs.close)
             await asyncio.to_thread(library.close)
 
 

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from lazypix.composition import make_delivery, open_library
+from lazypix.composition import check_jobs, make_delivery, open_library
 from lazypix.engine.idle import IdleEngine
 from lazypix.engine.processes import bound_allocator_of_children, bound_own_allocator, follow_parent
 from lazypix.errors import LazypixError, SettingsError
@@ -38,6 +38,7 @@ def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None)
     """
     _set_up_logging(settings)
     # Once before any worker does: a supervisor would start them again and again.
+    check_jobs(settings)
     with open_library(settings, IdleEngine()) as library:
         make_delivery(settings, library)
         try:
