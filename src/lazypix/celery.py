@@ -37,6 +37,7 @@ class Work:
             _have_own_processes()
         self._stopping = threading.Event()
         self.library: Library = open_library(settings, make_renderers(own))
+        self.library.listen()
         self.rows: JobRows = self.library.catalog.jobs
         kinds = make_kinds(settings, self.library, self._stopping)
         self.carrier = Carrier(self.rows, kinds, lease_s=settings.job_lease_s)

@@ -122,11 +122,13 @@ def run(
         signal.signal(number, lambda *_: stopped.set())
     with errors_told():
         settings = load({"data": data})
-        with open_library(settings, make_renderers(settings)) as library, make_runner(settings, library) as runner:
-            print("carrying out jobs", flush=True)
-            if until_done:
-                threading.Thread(target=_finish, args=(runner, stopped), daemon=True).start()
-            stopped.wait()
+        with open_library(settings, make_renderers(settings)) as library:
+            library.listen()
+            with make_runner(settings, library) as runner:
+                print("carrying out jobs", flush=True)
+                if until_done:
+                    threading.Thread(target=_finish, args=(runner, stopped), daemon=True).start()
+                stopped.wait()
 
 
 def _finish(runner: JobRunner, stopped: threading.Event) -> None:
