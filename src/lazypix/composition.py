@@ -19,13 +19,14 @@ from lazypix.handover import choose_handover
 from lazypix.jobs import Kind
 from lazypix.jobs.calling import calling
 from lazypix.jobs.kinds import scrubbing, sweep, warm
+from lazypix.jobs.purging import purging
 from lazypix.jobs.replicating import replicating
 from lazypix.jobs.runner import JobRunner
 from lazypix.keys import KeyScheme
 from lazypix.lease.opening import open_leases
 from lazypix.library import Library
 from lazypix.outbound.client import OutboundClient
-from lazypix.outbound.rules import Rules
+from lazypix.outbound.rules import Rules, split_url
 from lazypix.replicas.layout import OwnKeys
 from lazypix.replicas.replica import Replica
 from lazypix.settings import Settings
@@ -59,6 +60,7 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         undelete_s=settings.undelete_s,
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,
+        purges=settings.purge_url is not None,
     )
 
 
@@ -123,7 +125,18 @@ def make_kinds(settings: Settings, library: Library, stopping: threading.Event) 
         scrubbing(library, bytes_per_s=settings.scrub_rate, older_than_s=older_than_s, stopping=stopping),
         *(replicating(library, replica) for replica in library.replicas),
         calling(library, make_client(settings), settings.callback_secrets, settings.callback_method),
+        *_purging(settings, library),
     ]
+
+
+def _purging(settings: Settings, library: Library) -> list[Kind]:
+    if settings.purge_url is None:
+        return []
+    url = settings.purge_url.get_secret_value()
+    parts = split_url(url)
+    # The operator's own choice: its host may lie in the network that callbacks must not reach.
+    rules = Rules.of([parts.hostname or ""], [parts.port or {"http": 80, "https": 443}[parts.scheme]])
+    return [purging(library, OutboundClient(rules), url, settings.callback_secrets)]
 
 
 def make_client(settings: Settings) -> OutboundClient:

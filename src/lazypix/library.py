@@ -71,6 +71,7 @@ class Library:
         changes: Changes | None = None,
         leases: Leases | None = None,
         lease_s: float = 15.0,
+        purges: bool = False,
         tidies: bool = True,
     ) -> None:
         """Put a library together.
@@ -84,7 +85,8 @@ class Library:
         are stored beside each original too, so that the catalog can be rebuilt from the store alone. `shared` are
         answers in a cache of several machines. `changes` tell of deletions on other machines, unless given in the
         catalog's own way; see `listen`. By `leases`, closed with the library, one machine at a time makes a
-        variant; that of one that dies ends after `lease_s` seconds.
+        variant; that of one that dies ends after `lease_s` seconds. If it `purges`, a CDN
+        is told by jobs of what it must not serve any more.
         It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
         which the time is over.
         """
@@ -92,7 +94,7 @@ class Library:
         self.catalog = catalog
         self.store = store
         self.replicas = tuple(replicas)
-        self.orders = Orders(replicas={replica.name: replica.what for replica in replicas})
+        self.orders = Orders(replicas={replica.name: replica.what for replica in replicas}, purges=purges)
         self.engine = engine
         self.backlog = Backlog(engine, places=queue, seconds=queue_s)
         self.limits = limits or Limits()

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from lazypix.catalog.job_values import NewJob
+from lazypix.catalog.job_values import SOON, NewJob
 from lazypix.catalog.values import StoredVariant
 
-REPLICATE, CALLBACK = "replicate", "callback"
+REPLICATE, CALLBACK, PURGE = "replicate", "callback", "purge"
 """Kinds of jobs; of `replicate` there is one a replica."""
 
 Received = Literal["originals", "named", "all"]
@@ -41,6 +41,8 @@ class Orders:
     """Makes the jobs of a library that has these replicas: names, and what each receives."""
 
     replicas: Mapping[str, Received] = field(default_factory=dict)
+    purges: bool = False
+    """Whether a CDN is told of addresses that it must not serve any more."""
 
     def wished(self, ident: str, wish: Wish, *others: NewJob, whole: bool = False) -> list[NewJob]:
         """Return the jobs for an image that was uploaded, resized or is to be synced.
@@ -69,6 +71,11 @@ class Orders:
             NewJob(kind=replicate(name), ident=ident, payload={"variants": [] if what == "originals" else names})
             for name, what in self.replicas.items()
         ]
+
+    def purged(self, ident: str, variants: Sequence[StoredVariant]) -> list[NewJob]:
+        """Return the jobs for an image that was deleted or had back, or of which these variants were dropped."""
+        names = [[variant.stem, variant.format] for variant in variants]
+        return [NewJob(kind=PURGE, ident=ident, payload={"variants": names}, priority=SOON)] if self.purges else []
 
     def restored(self, ident: str) -> list[NewJob]:
         """Return the jobs for an image that was had back."""

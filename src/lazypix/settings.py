@@ -20,7 +20,7 @@ from lazypix.dialects.native import MOUNT
 from lazypix.engine.renderers import RendererLimits
 from lazypix.errors import SettingsError
 from lazypix.handover import StoredImages
-from lazypix.outbound.rules import PORTS, Rules
+from lazypix.outbound.rules import PORTS, Rules, split_url
 from lazypix.plan import Limits
 from lazypix.replica_settings import ReplicaSettings
 from lazypix.signing import secret_bytes
@@ -52,6 +52,14 @@ def _callback_secrets(secret: SecretStr | None) -> list[bytes]:
 def _callback_secret(secret: SecretStr | None) -> SecretStr | None:
     _callback_secrets(secret)
     return secret
+
+
+def _purge_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        parts = split_url(url.get_secret_value())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be a URL, http://… or https://…")
+    return url
 
 
 def _key_prefix(value: str) -> str:
@@ -122,6 +130,11 @@ class Settings(BaseModel):
     )
     callback_method: Literal["POST", "GET"] = Field(
         "POST", description="`POST`: callbacks get JSON; `GET`: what is to be said stands in the query."
+    )
+    purge_url: Annotated[SecretStr | None, AfterValidator(_purge_url)] = Field(
+        None,
+        description="Told (POST, JSON, signed as callbacks are) which addresses a CDN must not serve any more: after "
+        "a deletion, an undeletion and a purge. It may lie anywhere.",
     )
     outbound_allow: Annotated[tuple[str, ...], AfterValidator(_allowed)] = Field(
         (),

@@ -39,6 +39,7 @@ class Fleet:
     stack: ExitStack = field(default_factory=ExitStack)
     broker: Program
     server: Server
+    running: Worker | None = None
 
     @property
     def url(self) -> str:
@@ -144,62 +145,59 @@ def test_messages_that_are_doubled_foreign_or_malformed_do_nothing(fleet: Fleet)
             )
         connection.Producer().publish(json.dumps({"a": 1}), routing_key=QUEUE, content_type="application/json")
     app.close()
-    with fleet.worker() as worker:
-        fleet.all_done(ident, 2)
-        variant = fleet.library.variants(ident)[0]
-        fleet.all_done(fleet.upload("42x30"), 1)
-        assert fleet.library.variants(ident)[0] == variant
-        log = worker.log.read_text()
-    assert "a message that is none of ours was thrown away" in log
+    worker = fleet.worker()
+    fleet.all_done(ident, 2)
+    variant = fleet.library.variants(ident)[0]
+    fleet.all_done(fleet.upload("42x30"), 1)
+    assert fleet.library.variants(ident)[0] == variant
+    assert "a message that is none of ours was thrown away" in worker.log.read_text()
 
 
 def test_a_pool_process_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
-    ident = fleet.upload()
-    with fleet.worker() as worker:
-        with fleet.held_up(ident, "50x"):
-            worker.kill_pool()
-        fleet.all_done(ident, 1)
-
-
-def test_a_whole_worker_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
-    ident = fleet.upload()
-    with fleet.worker() as worker:
-        with fleet.held_up(ident, "51x"):
-            worker.kill()
-            assert fleet.states(ident) == ["running"]
-        with fleet.worker():
-            fleet.all_done(ident, 1)
+    worker, ident = fleet.worker(), fleet.upload()
+    with fleet.held_up(ident, "50x"):
+        worker.kill_pool()
+    fleet.all_done(ident, 1)
 
 
 def test_a_broker_that_is_emptied_by_hand(fleet: Fleet) -> None:
-    with fleet.worker():
-        ident = fleet.upload()
-        with fleet.held_up(ident, "52x"):
-            for number in range(5):
-                other = fleet.upload(f"{60 + number}x30", f"{70 + number}x30")
-            fleet.empty_broker()
-        fleet.all_done(ident, 1)
-        fleet.all_done(other, 2)
-        until(lambda: "warm" not in fleet.library.catalog.jobs.count(), DONE_S)
+    fleet.worker()
+    ident = fleet.upload()
+    with fleet.held_up(ident, "52x"):
+        for number in range(5):
+            other = fleet.upload(f"{60 + number}x30", f"{70 + number}x30")
+        fleet.empty_broker()
+    fleet.all_done(ident, 1)
+    fleet.all_done(other, 2)
+    until(lambda: "warm" not in fleet.library.catalog.jobs.count(), DONE_S)
+
+
+def test_a_broker_that_is_restarted_under_a_worker(fleet: Fleet) -> None:
+    fleet.worker()
+    ident = fleet.upload()
+    with fleet.held_up(ident, "53x"):
+        other = fleet.upload("90x30", "91x30")
+        fleet.restart_broker()
+    fleet.all_done(ident, 1)
+    fleet.all_done(other, 2)
+
+
+def test_a_whole_worker_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
+    worker, ident = fleet.worker(), fleet.upload()
+    with fleet.held_up(ident, "51x"):
+        worker.kill()
+        assert fleet.states(ident) == ["running"]
+    fleet.worker()
+    fleet.all_done(ident, 1)
 
 
 def test_a_broker_that_is_away_holds_up_no_upload_and_is_told_when_it_is_back(fleet: Fleet) -> None:
+    fleet.worker()
     fleet.broker.kill()
     begun = time.monotonic()
     idents = [fleet.upload("80x30") for _ in range(3)]
     assert time.monotonic() - begun < 20, "nothing of it waits for the broker"
     assert [fleet.states(ident) for ident in idents] == [["waiting"]] * 3
     fleet.broker = fleet.stack.enter_context(run_broker(fleet.kind, fleet.folder, fleet.port))
-    with fleet.worker():
-        for ident in idents:
-            fleet.all_done(ident, 1)
-
-
-def test_a_broker_that_is_restarted_under_a_worker(fleet: Fleet) -> None:
-    with fleet.worker():
-        ident = fleet.upload()
-        with fleet.held_up(ident, "53x"):
-            other = fleet.upload("90x30", "91x30")
-            fleet.restart_broker()
+    for ident in idents:
         fleet.all_done(ident, 1)
-        fleet.all_done(other, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from lazypix.catalog import Catalog, Image, State
+from lazypix.catalog import Catalog, Image, State, StoredVariant
 from lazypix.catalog.job_values import NewJob
 from lazypix.errors import LazypixError, StoreFailed
 from lazypix.formats import READABLE, by_name
@@ -31,7 +31,7 @@ class Removals:
 
     def delete(self, ident: str, *, trash_s: float) -> None:
         """Hide the image; then, unless it goes to the trash, remove it. Errors: as `Library.delete`."""
-        jobs = [] if trash_s else self._jobs(check_ident(ident))
+        jobs = self._jobs(check_ident(ident), for_good=not trash_s)
         image = self._catalog.begin_delete(check_ident(ident), trash_s=trash_s, jobs=jobs)
         self._originals.forget(ident, in_catalog=True)
         if trash_s:
@@ -43,7 +43,8 @@ class Removals:
 
     def undelete(self, ident: str) -> Image:
         """Have a trashed image back. Errors: as `Library.undelete`."""
-        self._catalog.undelete(check_ident(ident), jobs=self._orders.restored(ident))
+        jobs = self._orders.restored(check_ident(ident)) + self._orders.purged(ident, self._variants(ident))
+        self._catalog.undelete(ident, jobs=jobs)
         self._originals.forget(ident, in_catalog=True)
         return self._originals.get(ident)
 
@@ -82,7 +83,7 @@ class Removals:
 
     def _finish(self, ident: str, state: State, older_than_s: float) -> bool:
         if state == "trashed":
-            if not self._catalog.empty_trash(ident, jobs=self._jobs(ident)):
+            if not self._catalog.empty_trash(ident, jobs=self._jobs(ident, for_good=True)):
                 return False  # had back meanwhile
             self._finish_delete(ident)
         elif state == "deleting":
@@ -106,9 +107,14 @@ class Removals:
         self.remove_blobs(ident)
         self._catalog.end_delete(ident)
 
-    def _jobs(self, ident: str) -> list[NewJob]:
-        """Return what is to be done elsewhere when an image is deleted for good; with it goes what is known of it."""
-        return self._orders.deleted(ident, self._catalog.variants.of(ident)) if self._orders.replicas else []
+    def _jobs(self, ident: str, *, for_good: bool) -> list[NewJob]:
+        """Return what is to be done elsewhere when an image is deleted; `for_good` what is known of it goes."""
+        variants = self._variants(ident)
+        return self._orders.purged(ident, variants) + (self._orders.deleted(ident, variants) if for_good else [])
+
+    def _variants(self, ident: str) -> list[StoredVariant]:
+        """Return the variants of an image, if anybody elsewhere wants to know."""
+        return self._catalog.variants.of(ident) if self._orders.replicas or self._orders.purges else []
 
     def _known_keys(self, ident: str) -> Iterator[str]:
         """Yield the keys that an image may have, for stores that cannot list them."""

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from lazypix.catalog import StoredVariant
 from lazypix.catalog.variant_rows import created_us, name_of
@@ -108,5 +109,7 @@ def purge(
         if not dry_run:
             library.shelf.remove(batch)
             library.originals.forget(*{ident for ident, _ in batch})
+            for changed, rows_of_it in itertools.groupby(batch, key=itemgetter(0)):  # they come in order
+                library.catalog.jobs.add(library.orders.purged(changed, [variant for _, variant in rows_of_it]))
         progress(number)
     return number, bytes_
