@@ -45,12 +45,12 @@ class Fleet:
     def url(self) -> str:
         return broker_url(self.kind, self.port)
 
-    @contextmanager
-    def worker(self, *arguments: str, pool: str = "prefork") -> Iterator[Worker]:
-        with celery(
-            self.folder, "worker", "-c", "1", "-P", pool, *arguments, **settings(self.kind, self.port)
-        ) as one:
-            yield one
+    def worker(self) -> Worker:
+        """Return the worker that runs, with one forked process; a new one when the last was killed."""
+        if self.running is None or self.running.process.poll() is not None:
+            arguments = ("worker", "-c", "1", "-P", "prefork")
+            self.running = self.stack.enter_context(celery(self.folder, *arguments, **settings(self.kind, self.port)))
+        return self.running
 
     def upload(self, *sizes: str) -> str:
         return self.server.upload(PICTURE, sizes=",".join(sizes))
