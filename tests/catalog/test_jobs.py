@@ -62,6 +62,12 @@ def test_a_job_is_taken_whole_by_one_and_gone_when_it_is_done(rows: JobRows) -> 
     assert not rows.done(job)
 
 
+def test_jobs_that_are_added_together_are_taken_in_the_order_given(rows: JobRows) -> None:
+    rows.add([NewJob(kind="work", payload={"n": n}, caller=str(n)) for n in range(20)])
+    assert [job.payload["n"] for job in rows.find()] == list(range(20))
+    assert [take(rows).payload["n"] for _ in range(20)] == list(range(20))
+
+
 def test_only_jobs_of_the_kinds_asked_for_are_taken(rows: JobRows) -> None:
     rows.add([NewJob(kind="work"), NewJob(kind="work:b")])
     assert rows.take(["other", "wor", "work%"], lease_s=LEASE_S) is None

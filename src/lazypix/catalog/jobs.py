@@ -88,7 +88,8 @@ class JobRows:
             return []
         line, now = Line(connection), self._now(connection)
         rows = [row_of(job, now) for job in wanted]
-        for row in rows:
+        for row, job_id in zip(rows, sorted(row["id"] for row in rows), strict=True):
+            row["id"] = job_id  # those of one moment are in the order in which they were given
             if row["state"] == "waiting":
                 row["turn"] = line.turn(row["priority"], row["caller"], row["cost"])
         dialect = sqlite if self._database.is_sqlite else postgresql
