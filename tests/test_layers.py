@@ -14,7 +14,7 @@ SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "orders", "cache",
-    "generations", "changes", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "settings",
+    "generations", "changes", "answers", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "setting_rules", "settings",
     "jobs", "composition", "nginx", "server", "celery", "cli", "__main__",
 ]
 # fmt: on
@@ -28,7 +28,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "asyncio": "server",
     "python_multipart": "server",
     "typer": "cli",
-    "pydantic": ("replica_settings", "settings", "composition"),
+    "pydantic": ("replica_settings", "setting_rules", "settings", "composition"),
     "redis": ("cache", "changes", "lease"),
     "psycopg": "changes",
     "pymemcache": ("cache", "lease", "stores"),

@@ -5,10 +5,8 @@ The environment wins over the file, arguments win over both. All faults are repo
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +14,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from lazypix.dialects.native import MOUNT
 from lazypix.engine.renderers import RendererLimits
 from lazypix.errors import SettingsError
 from lazypix.handover import StoredImages
-from lazypix.outbound.rules import PORTS, Rules, split_url
+from lazypix.outbound.rules import PORTS
 from lazypix.plan import Limits
 from lazypix.replica_settings import ReplicaSettings
-from lazypix.signing import secret_bytes
+from lazypix.setting_rules import (
+    check_accel_redirect,
+    check_allowed,
+    check_api_keys,
+    check_broker,
+    check_prefix,
+    check_purge_url,
+    check_secret,
+    open_to_all,
+    secrets_of,
+)
 from lazypix.stores.addresses import without_secrets
 
 PREFIX = "LAZYPIX_"
@@ -33,56 +40,7 @@ DEFAULT_FILE = "lazypix.toml"
 
 _MIB = 1024 * 1024
 _LISTS = ("api_keys", "outbound_allow", "outbound_ports")
-_SHORTEST_KEY = 16
-_ACCEL_PREFIX = re.compile(r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
-_BROKERS = ("redis", "rediss", "amqp", "amqps")
 _LIMITS, _RENDERER = Limits(), RendererLimits()
-
-
-def _api_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if any(len(key.get_secret_value().strip()) < _SHORTEST_KEY for key in keys):
-        raise ValueError(f"every key must have at least {_SHORTEST_KEY} characters")
-    return keys
-
-
-def _callback_secrets(secret: SecretStr | None) -> list[bytes]:
-    return [secret_bytes(text) for text in secret.get_secret_value().split()] if secret else []
-
-
-def _callback_secret(secret: SecretStr | None) -> SecretStr | None:
-    _callback_secrets(secret)
-    return secret
-
-
-def _purge_url(url: SecretStr | None) -> SecretStr | None:
-    if url is not None:
-        parts = split_url(url.get_secret_value())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be a URL, http://… or https://…")
-    return url
-
-
-def _key_prefix(value: str) -> str:
-    if value and (not value.endswith("/") or any(not s or s.startswith(".") for s in value[:-1].split("/"))):
-        raise ValueError("must be empty, or folders that end in a slash, such as img/")
-    return value
-
-
-def _allowed(texts: tuple[str, ...]) -> tuple[str, ...]:
-    Rules.of(texts)
-    return texts
-
-
-def _accel_redirect(value: str) -> str:
-    if value and (not _ACCEL_PREFIX.fullmatch(value) or value.startswith(MOUNT)):
-        raise ValueError(f"must be empty, or a path of its own between slashes, such as /lazypix-files/; not {MOUNT}")
-    return value
-
-
-def _broker(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and value.get_secret_value().partition("://")[0] not in _BROKERS:
-        raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in _BROKERS)}")
-    return value
 
 
 class Settings(BaseModel):
@@ -123,7 +81,7 @@ class Settings(BaseModel):
         "(`lazypix`, `imageserver`) or templates `original` and `variant`. In the environment a "
         "JSON array. Default: none.",
     )
-    callback_secret: Annotated[SecretStr | None, AfterValidator(_callback_secret)] = Field(
+    callback_secret: Annotated[SecretStr | None, AfterValidator(check_secret)] = Field(
         None,
         description="Signs callbacks: 24 characters or more, or `whsec_` and base64. Two, separated by a space, "
         "while it is changed. Default: they are not signed.",
@@ -131,12 +89,12 @@ class Settings(BaseModel):
     callback_method: Literal["POST", "GET"] = Field(
         "POST", description="`POST`: callbacks get JSON; `GET`: what is to be said stands in the query."
     )
-    purge_url: Annotated[SecretStr | None, AfterValidator(_purge_url)] = Field(
+    purge_url: Annotated[SecretStr | None, AfterValidator(check_purge_url)] = Field(
         None,
         description="Told (POST, JSON, signed as callbacks are) which addresses a CDN must not serve any more: after "
         "a deletion, an undeletion and a purge. It may lie anywhere.",
     )
-    outbound_allow: Annotated[tuple[str, ...], AfterValidator(_allowed)] = Field(
+    outbound_allow: Annotated[tuple[str, ...], AfterValidator(check_allowed)] = Field(
         (),
         description="Hosts, addresses and networks (`10.1.0.0/16`) that callbacks may reach although they are not "
         "public.",
@@ -165,7 +123,7 @@ class Settings(BaseModel):
     max_variant_bytes: int = Field(
         0, ge=0, description="Bytes of all variants together, the least used go first; 0: no bound."
     )
-    key_prefix: Annotated[str, AfterValidator(_key_prefix)] = Field(
+    key_prefix: Annotated[str, AfterValidator(check_prefix)] = Field(
         "", description="Put before every key in the store, such as `img/`."
     )
     key_shard: int = Field(
@@ -188,7 +146,7 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines to log; `debug` has one for every render."
     )
-    api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(_api_keys)] = Field(
+    api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(check_api_keys)] = Field(
         (),
         description="Keys for writes, of 16 characters or more, sent as `Authorization: Bearer <key>`. "
         "None: writes need no key, and are refused to web pages other than `base_url`'s.",
@@ -239,7 +197,7 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="Seconds after which a job is begun again whose process was killed.",
     )
-    broker: Annotated[SecretStr | None, AfterValidator(_broker)] = Field(
+    broker: Annotated[SecretStr | None, AfterValidator(check_broker)] = Field(
         None,
         description="Celery's broker: `redis://[:<password>@]<host>:<port>/<number>`, `rediss://…`, "
         "`amqp://<user>:<password>@<host>:<port>/<vhost>` or `amqps://…`.",
@@ -300,7 +258,7 @@ class Settings(BaseModel):
     redirect_expires_s: int = Field(
         3600, ge=60, le=604_800, description="Seconds for which a signed address of the store is good."
     )
-    accel_redirect: Annotated[str, AfterValidator(_accel_redirect)] = Field(
+    accel_redirect: Annotated[str, AfterValidator(check_accel_redirect)] = Field(
         "",
         description="Have nginx send what lies in a folder store: the path that it maps to the store's folder, such "
         "as `/lazypix-files/` (`lazypix nginx` writes that). Images then come through nginx only.",
@@ -308,7 +266,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _safe_beyond_loopback(self) -> Settings:
-        fault = _open_to_all(self.host, api_keys=self.api_keys, urls=self.urls)
+        fault = open_to_all(self.host, api_keys=self.api_keys, urls=self.urls)
         if fault is not None:
             raise ValueError(fault)
         return self
@@ -329,7 +287,7 @@ class Settings(BaseModel):
     @property
     def callback_secrets(self) -> list[bytes]:
         """What signs callbacks: none, one, or two while it is changed."""
-        return _callback_secrets(self.callback_secret)
+        return secrets_of(self.callback_secret)
 
     @property
     def limits(self) -> Limits:
@@ -360,7 +318,7 @@ def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, s
     except ValidationError as error:
         faults += [_fault(item, sources) for item in error.errors()]
         if all(item["loc"] for item in error.errors()):  # pydantic looks at the whole only when every part is right
-            whole = _open_to_all(values.get("host"), api_keys=values.get("api_keys"), urls=values.get("urls"))
+            whole = open_to_all(values.get("host"), api_keys=values.get("api_keys"), urls=values.get("urls"))
             faults += [whole] if whole else []
     if faults:
         raise SettingsError("\n".join(["The settings are wrong:", *(f"  {fault}" for fault in faults)]))
@@ -435,26 +393,3 @@ def _fault(item: Any, sources: Mapping[str, str]) -> str:
 def _may_hold_secrets(value: object) -> bool:
     """Tell whether this is a table of settings, or several: among them may be secrets."""
     return isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value))
-
-
-def _open_to_all(host: object, *, api_keys: object, urls: object) -> str | None:
-    """Return what is missing before an address may be listened on that others can reach, or None."""
-    if not isinstance(host, str) or is_loopback(host):
-        return None
-    missing = [name for name, value in (("api_keys", api_keys), ("urls", urls)) if not value]
-    if not missing:
-        return None
-    return (
-        f"host={host!r} can be reached from outside; that needs {' and '.join(missing)} "
-        '(api_keys: at least one key for writes; urls: "open" lets everybody ask for any size)'
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine and nothing else, without asking a name server."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

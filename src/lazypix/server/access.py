@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from lazypix.errors import Forbidden, Unauthorized
 from lazypix.http import Answer
-from lazypix.settings import Settings, is_loopback
+from lazypix.setting_rules import is_loopback
+from lazypix.settings import Settings
 
 
 class WriteAccess:
