@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import signal
 import sys
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -45,7 +45,8 @@ class Places:
         if place == self.chosen:
             self.chosen = ""
             print("stopped", flush=True)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # Sent to this thread, so that it stops here: one to the process may stop another first, while this goes on.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 class PausingStore(WrappedStore):

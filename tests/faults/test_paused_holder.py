@@ -109,12 +109,12 @@ def addresses(
     if store != "folder":
         server: Program = request.getfixturevalue(store)
         store_address = f"s3://bucket/{uuid.uuid4().hex}?endpoint=http://{server.address}&region=us-east-1"
-    cache = f"redis://{redis.address}/0"
+    cache, own = (f"redis://{redis.address}/{number}?prefix={tmp_path.name}:" for number in (0, 1))
     if kind == "memcached":
         with programs.memcached(tmp_path) as memcached:
             yield store_address, new_database(), f"memcached://{memcached.address}", cache
     else:
-        yield store_address, new_database(), f"redis://{redis.address}/1" if kind == "redis" else "catalog", cache
+        yield store_address, new_database(), own if kind == "redis" else "catalog", cache
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +176,12 @@ def test_a_holder_that_comes_too_late_changes_nothing(
             assert leases.renew(third, ttl_s=LONG_S), f"stopped {place}, it released what another has"
 
 
+@pytest.mark.parametrize("addresses", [("redis", "seaweedfs")], indirect=True, ids="-".join)
 def test_a_holder_that_comes_too_late_shares_nothing(
     addresses: tuple[str, str, str, str], other: tuple[Library, Leases], redis: Program, tmp_path: Path
 ) -> None:
     library, leases = other
     with closing(Redis(port=redis.port)) as cache, holding(tmp_path, *addresses) as stopped:
-        cache.flushdb()
         stopped.tell("20 while rendering")
         assert stopped.hear() == "stopped"
         until(stopped.is_stopped)
@@ -192,7 +192,7 @@ def test_a_holder_that_comes_too_late_shares_nothing(
         assert [blob.key for blob in library.store.list("cat/")] == ["cat/origin.jpg"]
         stopped.tell("30")
         assert stopped.hear().startswith("200 ")
-        until(lambda: len(cache.keys("lazypix:answer:*")) > 0)  # that of the second, which it makes later
+        until(lambda: len(cache.keys(f"{tmp_path.name}:answer:*")) > 0)  # that of the second, which it makes later
     with closing(Redis(port=redis.port)) as cache:
-        assert len(cache.keys("lazypix:answer:*")) == 1
+        assert len(cache.keys(f"{tmp_path.name}:answer:*")) == 1
         assert library.store.get("cat/30x.jpg")
