@@ -116,3 +116,12 @@ def test_what_is_shown_of_an_address_holds_no_secret(address: str) -> None:
     told = str(shown(load({"store": address, "replica": address}, {})))
     assert "TOPSECRET" not in told
     assert address[:2] in told
+
+
+def test_celery_needs_a_broker_of_a_kind_that_is_tried() -> None:
+    with pytest.raises(SettingsError, match='jobs="celery" needs broker'):
+        load({"jobs": "celery"}, {})
+    with pytest.raises(SettingsError, match="must begin with one of redis://"):
+        load({"jobs": "celery", "broker": "sqs://user:hush@host"}, {})
+    settings = load({"jobs": "celery", "broker": "amqp://user:hush@host//"}, {})
+    assert "hush" not in repr(settings) + str(shown(settings))
