@@ -10,12 +10,13 @@ BENCH_VENV := .venv-bench
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 PIP := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help serve test check bench docs format lock clean
+.PHONY: help serve test check bench fleet docs format lock clean
 
 help:
 	@echo "make serve   install into $(VENV), start on http://$(HOST):$(PORT) with the folder $(DATA)"
 	@echo "make test    install what the tests need, build the wheel, run everything against it"
 	@echo "make check   format, lint, types, layers, generated docs"
+	@echo "make fleet   run a whole fleet on this machine, do its main job, stop it; ARGS=--keep leaves it up"
 	@echo "make bench   measure against libvips, thumbor and nginx; several minutes"
 	@echo "make format  put the code in the house's format"
 	@echo "make lock    pin the requirements anew"
@@ -25,7 +26,7 @@ serve: $(VENV)/installed
 
 test: $(TEST_VENV)/installed
 	sh scripts/servers.sh
-	$(TEST_VENV)/bin/python -m pytest $(ARGS)
+	$(TEST_VENV)/bin/python -m pytest --durations=15 $(ARGS)
 
 check: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/ruff format --check .
@@ -33,6 +34,10 @@ check: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/mypy
 	$(TEST_VENV)/bin/python -m pytest tests/test_layers.py
 	$(TEST_VENV)/bin/python scripts/reference.py --check
+
+fleet: $(TEST_VENV)/installed
+	sh scripts/servers.sh
+	@$(TEST_VENV)/bin/python -m tests.fleet.topology $(ARGS)
 
 bench: $(TEST_VENV)/installed $(BENCH_VENV)/installed
 	sh scripts/servers.sh

@@ -160,8 +160,8 @@ def seaweedfs(folder: Path) -> Iterator[Program]:
         "s3.port.grpc", "s3.port",
     )  # fmt: skip
     command = [
-        weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-master.telemetry=false",
-        "-s3.port.iceberg=0", "-s3.port.lance=0", "-filer", "-s3", f"-s3.config={config}",
+        weed, "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
+        "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-filer", "-s3", f"-s3.config={config}",
         "-master.volumeSizeLimitMB=64", "-volume.max=20",
         *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
     ]  # fmt: skip
