@@ -191,7 +191,8 @@ def commands() -> list[str]:
 
 def test_the_commands_are_these() -> None:
     assert commands() == [
-        "add", "config", "copy", "delete", "export", "gc", "get", "import", "info", "list", "nginx", "purge", "reindex",
+        "add", "config", "copy", "delete", "export", "gc", "get", "import", "info", "jobs count", "jobs drop",
+        "jobs list", "jobs retry", "jobs run", "list", "nginx", "purge", "reindex",
         "repair", "replicas repair", "replicas status", "scrub", "serve", "sweep", "undelete", "url", "verify",
     ]  # fmt: skip
 
