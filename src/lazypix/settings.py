@@ -209,6 +209,22 @@ class Settings(BaseModel):
         description="Seconds after which Celery is told once more of a job that nobody has begun.",
     )
 
+    drain_s: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds for finishing what is under way after SIGTERM; what is left then is cut.",
+    )
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds before that for which `/readyz` is 503 already and new requests are still answered, so "
+        "that load balancers notice.",
+    )
+
     upload_buffer_bytes: int = Field(_MIB, ge=4096, description="Memory for one upload while it streams to disk.")
     upload_idle_s: float = Field(30.0, gt=0, description="Seconds an upload may stand still; then 408.")
     upload_deadline_s: float = Field(300.0, gt=0, description="Seconds for receiving one upload; then 408.")

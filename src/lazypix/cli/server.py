@@ -27,12 +27,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes.", show_default="1")] = None,
 ) -> None:
-    """Start the HTTP server."""
+    """Start the HTTP server. SIGTERM ends it gently; the exit code is 1 if something was cut."""
     from lazypix.server.run import serve as run
 
     with errors_told():
         settings = load({"data": data, "host": host, "port": port, "workers": workers})
-        run(settings, partial(_greet, settings))
+        code = run(settings, partial(_greet, settings))
+    if code:
+        raise typer.Exit(code)
 
 
 @commands.command(epilog="Example: `LAZYPIX_PORT=9000 lazypix config`")

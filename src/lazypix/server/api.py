@@ -47,7 +47,10 @@ _Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
 class Api:
     """The routes besides the images themselves."""
 
-    def __init__(self, settings: Settings, access: WriteAccess, library: Library) -> None:
+    def __init__(
+        self, settings: Settings, access: WriteAccess, library: Library, *, ready: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._ready = ready
         self._settings = settings
         self._access = access
         self._library = library
@@ -167,7 +170,9 @@ class Api:
         return json_answer(200, b'{"status": "ok"}')
 
     async def readyz(self, _: Request) -> Answer:
-        """`GET /readyz`: catalog and store answer too; 503 when they do not."""
+        """`GET /readyz`: catalog and store answer too; 503 when they do not, or the server is being stopped."""
+        if not self._ready():
+            raise Busy("The server is being stopped")
         await self._in_time(self._library.check, pool=self._checking, seconds=_READY_S)
         return json_answer(200, b'{"status": "ok"}')
 
@@ -284,10 +289,13 @@ def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
 
 
 async def _finish_first(work: Awaitable[T]) -> T:
-    """Await work that runs in a thread to its end, even when the caller is cancelled meanwhile."""
+    """Await work that runs in a thread to its end, also when the server cannot wait any more.
+
+    What is stored by then is acknowledged: its client had better know.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
-        raise
+        return task.result()

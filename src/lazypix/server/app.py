@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from starlette.applications import Starlette
@@ -65,11 +65,25 @@ class _Front:
         self._delivery: Delivery
         self._access = WriteAccess(settings)
         self._preflight = self._access.preflight()
+        self.is_draining = False
+        self._is_ready = True
+
+    def drain(self, *, ready: bool) -> None:
+        """Have every answer close its connection from now on; `ready` is what load balancers are told."""
+        self.is_draining = True
+        self._is_ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        try:
+            await self._answer(scope, receive, send)
+        except asyncio.CancelledError:  # by the end of the drain only
+            with suppress(RuntimeError):  # an answer has begun: its connection is broken off
+                await send_answer(error_answer(Busy("The server is being stopped; ask again in a moment")), send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _is_for_image(scope):
             request = request_of(scope)
             answer = self._delivery.cached(request) or await self._images.answer(request, receive)
@@ -100,7 +114,7 @@ class _Front:
         self._delivery = make_delivery(self._settings, library)
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
         self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)
-        api = Api(self._settings, self._access, library)
+        api = Api(self._settings, self._access, library, ready=lambda: self._is_ready)
         app.router.routes.extend(api.routes())
         tidying = asyncio.create_task(_keep_tidy(library))
         jobs = begin_jobs(self._settings, library)

@@ -1,8 +1,9 @@
-"""uvicorn's HTTP/1.1 with three additions.
+"""uvicorn's HTTP/1.1 with four additions.
 
 Heads of requests are bounded. Hits from memory are answered at once: they need no task, no ASGI messages and no
 checks of each header, and leaving these out makes a hit twice as fast (docs/performance.md). And a connection on
-which a request was refused before its body had come is closed only when the client can have read why.
+which a request was refused before its body had come is closed only when the client can have read why. While the
+server drains, what has begun to arrive is answered, and every answer ends its connection.
 
 Everything else goes uvicorn's way. This builds on methods of uvicorn's protocol class that are not documented for
 it, so its version is pinned closely.
@@ -25,6 +26,7 @@ HEAD_DEADLINE_S = 15.0
 """For the head of a request, from when it began; for the first one, from when the connection was made."""
 LINGER_S = 30.0
 """For a client that still sends what is not wanted any more, before the connection is closed for good."""
+_FIRST_REQUEST_S = 1.0
 _UNREAD_BODY_BYTES = 256 * 1024 * 1024
 _UNREAD_HEAD_BYTES = 1024 * 1024
 _AT_ONCE_BYTES = 256 * 1024
@@ -32,6 +34,9 @@ _AT_ONCE_BYTES = 256 * 1024
 
 class App(Protocol):
     """What the protocol wants of an application besides ASGI."""
+
+    is_draining: bool
+    """Whether every answer ends its connection."""
 
     def at_once(self, scope: Any) -> Answer | None:
         """Return the answer to a request if it lies in memory. Called on the event loop; must not block."""
@@ -158,11 +163,32 @@ class ImageProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self.flow.resume_reading()
 
+    # --- draining --------------------------------------------------------------------------------------------
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether all is answered, and only the client is still sending."""
+        return self._lingers is not None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a request is being received or answered."""
+        return self._in_head or self._is_answering()
+
     def shutdown(self) -> None:
+        """Close when nothing is under way; else the next answer closes (`is_draining`)."""
         if self._lingers is not None:
             self.transport.close()
-        else:
-            super().shutdown()
+        elif self._is_answering():
+            self.cycle.keep_alive = False
+            self.cycle.transport = _Closing(self.transport, self.cycle, self)  # type: ignore[assignment]
+        elif not self._in_head:
+            # A client that has just connected is about to ask.
+            self.loop.call_later(0 if self.cycle is not None else _FIRST_REQUEST_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if not self.is_at_work and self._lingers is None:
+            self.transport.close()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -170,6 +196,8 @@ class ImageProtocol(HttpToolsProtocol):
     # --- hits from memory ------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._app.is_draining:
+            cycle.keep_alive = False
         if not self._answered_at_once(cycle):
             super()._start_asgi_task(cycle, app)
 

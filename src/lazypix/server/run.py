@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from multiprocessing.connection import Connection
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
 
 from lazypix.composition import check_jobs, make_delivery, open_library
 from lazypix.engine.idle import IdleEngine
 from lazypix.engine.processes import bound_allocator_of_children, bound_own_allocator, follow_parent
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.server.app import create
+from lazypix.server.drain import Drain, DrainingServer
 from lazypix.server.protocol import ImageProtocol
+from lazypix.server.supervisor import Supervisor, Worker
 from lazypix.settings import Settings
 
 log = logging.getLogger("lazypix.server")
 
 _BACKLOG = 1024
-_SHUTDOWN_S = 20
 _KEEP_ALIVE_S = 75
+_BEAT_S = 1
 
 
-def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None) -> None:
-    """Serve until SIGTERM or SIGINT; what is being answered then is finished within 20 seconds.
+def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; return the exit code: 1 if something was cut.
 
     `listening` is called with the port as soon as there is one.
 
@@ -47,9 +53,23 @@ def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None)
             log.warning("starting, although not everything is there yet: %s", error)
     bound_own_allocator()
     bound_allocator_of_children()
-    supervisor = os.getpid() if settings.workers > 1 else None
-    config = uvicorn.Config(
-        partial(_worker, settings, supervisor),
+    config = _config(settings)
+    try:
+        bound = config.bind_socket()
+    except SystemExit:  # uvicorn has logged the reason
+        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}; see the line above") from None
+    listening(bound.getsockname()[1])
+    if settings.workers == 1:
+        server = DrainingServer(config, _drain(settings), supervised=False)
+        server.run([bound])
+        return server.exit_code
+    start = partial(_start_worker, settings, bound)
+    return Supervisor(start, settings.workers, bound, _drain(settings)).run()
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        partial(create, settings),
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -57,33 +77,46 @@ def serve(settings: Settings, listening: Callable[[int], None] = lambda _: None)
         loop="uvloop",
         ws="none",
         lifespan="on",
-        workers=settings.workers,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
         access_log=settings.access_log,
         log_config=None,
         log_level="info" if settings.access_log else "warning",
         server_header=False,
         proxy_headers=False,
     )
-    try:
-        bound = config.bind_socket()
-    except SystemExit:  # uvicorn has logged the reason
-        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}; see the line above") from None
-    listening(bound.getsockname()[1])
-    if settings.workers == 1:
-        uvicorn.Server(config).run([bound])
-    else:
-        Multiprocess(config, sockets=[bound]).run()
 
 
-def _worker(settings: Settings, supervisor: int | None) -> ASGIApp:
-    """Make the application inside of one server process."""
-    if supervisor is not None:
-        _set_up_logging(settings)
-        threading.Thread(target=follow_parent, args=(supervisor,), daemon=True).start()
-    return create(settings)
+def _drain(settings: Settings) -> Drain:
+    return Drain(delay_s=settings.drain_delay_s, limit_s=settings.drain_s)
+
+
+def _start_worker(settings: Settings, bound: socket.socket) -> Worker:
+    # Spawned, never forked: see decision 4.
+    spawn = multiprocessing.get_context("spawn")
+    heard, beats = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_work, args=(settings, bound, beats, os.getpid()))
+    process.start()
+    beats.close()  # the worker's own: its end tells that it ended
+    return Worker(process=process, beats=heard)
+
+
+def _work(settings: Settings, bound: socket.socket, beats: Connection, supervisor: int) -> None:
+    """Be one server process under a supervisor."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _set_up_logging(settings)
+    threading.Thread(target=follow_parent, args=(supervisor,), daemon=True).start()
+
+    async def beat() -> None:  # on the event loop, so that one which hangs is silent
+        with suppress(OSError):
+            beats.send_bytes(b".")
+
+    config = _config(settings)
+    config.callback_notify, config.timeout_notify = beat, _BEAT_S
+    server = DrainingServer(config, _drain(settings), supervised=True)
+    server.run([bound])
+    sys.exit(server.exit_code)
 
 
 def _set_up_logging(settings: Settings) -> None:
