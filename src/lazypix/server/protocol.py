@@ -55,6 +55,7 @@ class ImageProtocol(HttpToolsProtocol):
         # trailer or an extension of a chunk is incomplete, the parser keeps it and tells nothing.
         self._piece_bytes = self._unseen_bytes = 0
         self._in_head = False
+        self._begun: RequestResponseCycle | None = None  # uvicorn's `cycle` is the last that was received
         self._head_too_large = False
         self._deadline: TimerHandle | None = None
         self._lingers: TimerHandle | None = None
@@ -70,6 +71,9 @@ class ImageProtocol(HttpToolsProtocol):
         self._end_deadline()
         if self._lingers is not None:
             self._lingers.cancel()
+        if self._begun is not None:  # others were sent ahead of its answer: it would write to nobody
+            self._begun.disconnected = True
+            self._begun.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -199,6 +203,7 @@ class ImageProtocol(HttpToolsProtocol):
         if self._app.is_draining:
             cycle.keep_alive = False
         if not self._answered_at_once(cycle):
+            self._begun = cycle
             super()._start_asgi_task(cycle, app)
 
     def _answered_at_once(self, cycle: RequestResponseCycle) -> bool:
