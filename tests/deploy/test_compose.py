@@ -129,16 +129,11 @@ def test_images_are_pinned_and_nothing_is_open_to_the_world(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_limits_fit_each_other(name: str, secrets: Path) -> None:
     settings = settings_for(name, secrets)
-    assert seconds(OURS[name]["stop_grace_period"]) >= drain_s(settings) + 10
+    assert seconds(OURS[name]["stop_grace_period"]) >= settings.drain_delay_s + settings.drain_s + 10
     if name in SERVERS:
         limits = OURS[name]["deploy"]["resources"]["limits"]
         assert settings.renderers <= float(limits["cpus"])
         assert bytes_of(limits["memory"]) >= settings.cache_bytes + (settings.renderers + 1) * 300 * 2**20
-
-
-def drain_s(settings: Settings) -> float:
-    """Return how long a server may take to end."""
-    return 20.0
 
 
 def test_no_secret_is_in_it(secrets: Path) -> None:

@@ -141,12 +141,7 @@ def test_a_server_has_the_time_to_drain() -> None:
     (command,) = [container("lazypix-server")["lifecycle"]["preStop"]["exec"]["command"]]
     assert command[0] == "sleep"
     grace = PODS["lazypix-server"]["terminationGracePeriodSeconds"]
-    assert grace >= int(command[1]) + drain_s() + 10
-
-
-def drain_s() -> float:
-    """Return how long a server may take to end."""
-    return 20.0
+    assert grace >= int(command[1]) + settings().drain_delay_s + settings().drain_s + 10
 
 
 def test_labels_find_what_they_are_about() -> None:
