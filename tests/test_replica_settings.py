@@ -47,12 +47,15 @@ def test_replicas_come_from_the_environment_as_json() -> None:
 @pytest.mark.parametrize(
     ("profile", "store", "address"),
     [
-        ("bos", "s3://b", "s3://b?endpoint=https://s3.bj.bcebos.com&region=bj&checksum=none"),
-        ("bos", "s3://b/p?region=su", "s3://b/p?endpoint=https://s3.su.bcebos.com&region=su&checksum=none"),
-        ("kodo", "s3://b", "s3://b?endpoint=https://s3.cn-east-1.qiniucs.com&region=cn-east-1&checksum=none"),
+        ("bos", "s3://b",
+         "s3://b?region=bj&checksum=none&endpoint=https://b.s3.bj.bcebos.com&virtual_hosted=true"),
+        ("bos", "s3://b/p?region=su",
+         "s3://b/p?region=su&checksum=none&endpoint=https://b.s3.su.bcebos.com&virtual_hosted=true"),
+        ("bos", "s3://b?endpoint=http://127.0.0.1:1", "s3://b?region=bj&checksum=none&endpoint=http://127.0.0.1:1"),
+        ("kodo", "s3://b", "s3://b?region=cn-east-1&checksum=none&endpoint=https://s3.cn-east-1.qiniucs.com"),
         ("kodo", "s3://b?region=cn-south-1&checksum=SHA256",
-         "s3://b?endpoint=https://s3.cn-south-1.qiniucs.com&region=cn-south-1&checksum=SHA256"),
-        ("kodo", "s3://b?endpoint=http://127.0.0.1:1", "s3://b?endpoint=http://127.0.0.1:1&region=cn-east-1&checksum=none"),
+         "s3://b?region=cn-south-1&checksum=SHA256&endpoint=https://s3.cn-south-1.qiniucs.com"),
+        ("kodo", "s3://b?endpoint=http://127.0.0.1:1", "s3://b?region=cn-east-1&checksum=none&endpoint=http://127.0.0.1:1"),
         (None, "s3://b?region=x", "s3://b?region=x"),
     ],
 )  # fmt: skip
@@ -61,6 +64,19 @@ def test_a_profile_fills_in_what_is_missing(profile: str | None, store: str, add
     assert settings.replicas[0].address == address
     (replica,) = make_replicas(settings)
     assert SECRET not in repr(replica)
+    replica.store.close()
+
+
+@pytest.mark.parametrize(
+    ("profile", "store", "asked"),
+    [
+        ("bos", "s3://photos/a?region=gz", "https://photos.s3.gz.bcebos.com/a/image/cat.jpg?"),
+        ("kodo", "s3://photos", "https://s3.cn-east-1.qiniucs.com/photos/image/cat.jpg?"),
+    ],
+)
+def test_a_profiles_store_is_asked_in_the_form_that_its_service_takes(profile: str, store: str, asked: str) -> None:
+    (replica,) = make_replicas(one(profile=profile, store=store, access_key="k", secret_key=SECRET))
+    assert (replica.store.url("image/cat.jpg", expires_s=60) or "").startswith(asked)
     replica.store.close()
 
 

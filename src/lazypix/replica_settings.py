@@ -24,6 +24,8 @@ class Profile:
     endpoint: str
     region: str
     """Where none is named."""
+    virtual_hosted: bool = False
+    """Whether the bucket is in the endpoint's host."""
 
     def address(self, store: str) -> str:
         """Return a store's address with what is missing in it."""
@@ -31,13 +33,16 @@ class Profile:
         given = dict(parse_qsl(parts.query))
         region = given.get("region", self.region)
         # No checksum is sent, which not all of them take; what was put is read back and hashed in any case.
-        filled = {"endpoint": self.endpoint.format(region=region), "region": region, "checksum": "none"}
+        filled = {"region": region, "checksum": "none"}
+        if "endpoint" not in given:
+            filled |= {"endpoint": self.endpoint.format(bucket=parts.netloc.rpartition("@")[2], region=region)}
+            filled |= {"virtual_hosted": "true"} if self.virtual_hosted else {}
         return parts._replace(query=urlencode(filled | given, safe=":/")).geturl()
 
 
 PROFILES = {
-    # Source: cloud.baidu.com/doc/BOS, "Compatible with AWS S3"
-    "bos": Profile(endpoint="https://s3.{region}.bcebos.com", region="bj"),
+    # Source: cloud.baidu.com/doc/BOS/s/xjwvyq9l4 (S3's domains), /s/Ck1rk80hn (no bucket in paths since June 2024)
+    "bos": Profile(endpoint="https://{bucket}.s3.{region}.bcebos.com", region="bj", virtual_hosted=True),
     # Source: developer.qiniu.com/kodo/4088/s3-access-domainname
     "kodo": Profile(endpoint="https://s3.{region}.qiniucs.com", region="cn-east-1"),
 }
