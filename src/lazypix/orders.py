@@ -82,6 +82,20 @@ class Orders:
         payload = {"original": True, "whole": True}
         return [NewJob(kind=replicate(name), ident=ident, payload=payload) for name in self.replicas]
 
+    @property
+    def spares_named(self) -> bool:
+        """Whether a replica has the sizes that were named: it is read there, and none here says that it is not."""
+        return any(received != "originals" for received in self.replicas.values())
+
+    def dropped(self, ident: str, variants: Sequence[StoredVariant]) -> list[NewJob]:
+        """Return the jobs for an image that does not have these variants any more."""
+        jobs = []
+        for name, received in self.replicas.items():
+            gone = [[v.stem, v.format] for v in variants if received == "all" or (received == "named" and v.named)]
+            if gone:
+                jobs.append(NewJob(kind=replicate(name), ident=ident, payload={"variants": gone}))
+        return jobs
+
     def stored(self, ident: str, variant: StoredVariant) -> list[NewJob]:
         """Return the jobs for a variant that was stored."""
         payload = {"variants": [[variant.stem, variant.format]]}

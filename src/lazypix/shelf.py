@@ -182,7 +182,7 @@ class Shelf:
         while batch := list(itertools.islice(remaining, _EVICTED_AT_ONCE)):
             for ident, variant in batch:
                 self._store.delete(self._keys.folder(ident) + variant.name)
-            self._forget(batch)
+            self.forget(batch)
             young = time.time() - _BEING_STORED_S
             for ident, variant in batch:  # its blob may have come only now, between the two
                 if variant.created.timestamp() > young:
@@ -198,7 +198,10 @@ class Shelf:
         over = self._catalog.variants.total()[1] - self._max_bytes
         while size < over:
             rows: list[tuple[str, StoredVariant]] = []
-            for row in self._catalog.variants.least_used(limit=_EVICTED_AT_ONCE):
+            least_used = self._catalog.variants.least_used(
+                limit=_EVICTED_AT_ONCE, spares_named=self._orders.spares_named
+            )
+            for row in least_used:
                 if size + sum(r[1].size for r in rows) >= over:
                     break
                 rows.append(row)
@@ -212,16 +215,24 @@ class Shelf:
 
     def _evict_crowded(self, ident: str) -> None:
         for crowded, excess in self._catalog.variants.crowded([ident], self._max_variants).items():
-            self.remove(self._catalog.variants.least_used(ident=crowded, limit=excess))
+            least_used = self._catalog.variants.least_used(
+                ident=crowded, limit=excess, spares_named=self._orders.spares_named
+            )
+            self.remove(least_used)
 
     def _remove_if_unknown(self, ident: str, variant: StoredVariant, key: str) -> None:
         """A deletion or a purge may have looked for blobs just before this one was stored."""
         if not self._catalog.variants.is_wanted(name_of(ident, variant)):
             self._store.delete(key)
 
-    def _forget(self, rows: Sequence[tuple[str, StoredVariant]]) -> None:
+    def forget(self, rows: Sequence[tuple[str, StoredVariant]]) -> None:
+        """Forget variants whose blobs are gone, here and on the replicas; not those that were stored anew."""
+        of_image: dict[str, list[StoredVariant]] = {}
+        for ident, variant in rows:
+            of_image.setdefault(ident, []).append(variant)
+        jobs = [job for ident, gone in of_image.items() for job in self._orders.dropped(ident, gone)]
         seen = {name_of(ident, variant): created_us(variant) for ident, variant in rows}
-        self._catalog.variants.remove(seen.keys(), unless_rewritten_since=seen)
+        self._catalog.variants.remove(seen.keys(), unless_rewritten_since=seen, jobs=jobs)
 
     def _note_use(self, ident: str, transform: Transform, key: str) -> None:
         if self._noted.get(key) is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.engine.pictures import encoded, jpg, quadrants
+from tests.waiting import until
 from tests.wrapped import WrappedStore
 
 from lazypix import Library
@@ -24,6 +25,7 @@ from lazypix.replicas.replica import Replica
 from lazypix.stores import BlobStore
 from lazypix.stores.local import LocalStore
 from lazypix.stores.memory import MemoryStore
+from lazypix.upkeep.cleaning import purge
 from lazypix.upkeep.mirroring import NotCopied
 
 JPG, PNG = jpg(quadrants()), encoded(quadrants())
@@ -272,6 +274,142 @@ def test_of_sizes_that_share_a_key_the_plain_width_has_it(tmp_path: Path) -> Non
             library.order(library.get("cat"), Wish(sizes=sizes))
             assert carry_out_all(library) == []
         assert copies.get("image/60/cat.jpg") == library.variant("cat", plain).body
+
+
+@pytest.mark.parametrize("layout", [OwnKeys(), IMAGESERVER], ids=["own", "seed"])
+@pytest.mark.parametrize("what", ["named", "all"])
+def test_what_is_purged_here_goes_there_too(tmp_path: Path, what: What, layout: Layout) -> None:
+    copies = MemoryStore()
+    with opened(tmp_path, Replica(name="one", store=copies, what=what, layout=layout)) as library:
+        library.add(JPG, ident="cat")
+        library.order(library.get("cat"), Wish(sizes=(NAMED, NAMED.replace("60x30", "80x40"))))
+        assert carry_out_all(library) == []
+        assert len(keys(copies)) == 3
+        assert purge(library, ident="cat", size="60x*")[0] == 1
+        assert [job.kind for job in library.catalog.jobs.find()] == ["replicate:one"]
+        assert carry_out_all(library) == []
+        assert len(keys(copies)) == 2
+        assert not [key for key in keys(copies) if "60" in key]
+
+
+def test_a_purge_orders_one_job_an_image_and_none_for_a_replica_that_has_nothing_of_it(tmp_path: Path) -> None:
+    whats: tuple[What, ...] = ("originals", "named", "all")
+    replicas = [Replica(name=what, store=MemoryStore(), what=what) for what in whats]
+    with opened(tmp_path, *replicas) as library:
+        for ident in ("cat", "dog"):
+            library.add(JPG, ident=ident)
+            for width in (20, 30, 40):
+                library.variant(ident, f"{width}x", format="webp")
+        assert carry_out_all(library) == []
+        purge(library, everything=True)
+        jobs = [(job.kind, job.ident) for job in library.catalog.jobs.find()]
+        assert jobs == [("replicate:all", "cat"), ("replicate:all", "dog")]
+        assert carry_out_all(library) == []
+        assert [keys(replica.store) for replica in replicas] == [["cat/origin.jpg", "dog/origin.jpg"]] * 3
+
+
+def test_what_was_purged_does_not_outlive_the_deletion_of_its_image(tmp_path: Path) -> None:
+    copies = MemoryStore()
+    with opened(tmp_path, Replica(name="seed", store=copies, layout=IMAGESERVER)) as library:
+        library.add(JPG, ident="cat")
+        library.variant("cat", NAMED)
+        assert carry_out_all(library) == []
+        purge(library, ident="cat")
+        library.delete("cat")  # before any of the jobs is carried out
+        assert carry_out_all(library) == []
+        assert keys(copies) == []
+
+
+def test_what_is_purged_in_the_trash_goes_and_nothing_of_the_trash_is_put(tmp_path: Path) -> None:
+    copies = MemoryStore()
+    with opened(tmp_path, Replica(name="seed", store=copies, layout=IMAGESERVER), undelete_s=600) as library:
+        library.add(JPG, ident="cat")
+        for width in (60, 80):
+            library.variant("cat", NAMED.replace("60x30", f"{width}x"))
+        assert carry_out_all(library) == []
+        copies.delete("image/80/cat.jpg")
+        library.delete("cat")
+        purge(library, size="60x*")
+        assert carry_out_all(library) == []
+        assert keys(copies) == ["image/cat.jpg"]
+
+
+def test_a_key_that_several_share_goes_to_the_next_of_them(tmp_path: Path) -> None:
+    copies = MemoryStore()
+    plain = "60x,fit=outside,quality=90,format=jpg"
+    with opened(tmp_path, Replica(name="seed", store=copies, layout=IMAGESERVER)) as library:
+        library.add(JPG, ident="cat")
+        library.variant("cat", plain)
+        left = library.variant("cat", NAMED).body
+        assert carry_out_all(library) == []
+        assert copies.get("image/60/cat.jpg") != left
+        purge(library, size="60x,*")
+        assert carry_out_all(library) == []
+        assert copies.get("image/60/cat.jpg") == left
+
+
+@pytest.mark.parametrize("verb", ["put", "delete"])
+def test_a_variant_that_changes_while_it_is_brought_ends_as_the_catalog_says(tmp_path: Path, verb: str) -> None:
+    """A removal overtakes the put of the same variant, and a variant made anew the removal of the last."""
+    copies = MemoryStore()
+    replica = Replica(name="one", store=copies, layout=IMAGESERVER)
+    with opened(tmp_path, replica) as library:
+        library.add(JPG, ident="cat")
+        carry_out_all(library)
+        library.variant("cat", NAMED)
+        if verb == "delete":
+            assert carry_out_all(library) == []
+            purge(library, ident="cat")
+        slow = a_job(library)
+
+        class Overtaken(WrappedStore):
+            def before(self, called: str, key: str) -> None:
+                super().before(called, key)
+                if called == verb and len([1 for each, _ in self.calls if each == verb]) == 1:
+                    if verb == "put":
+                        purge(library, ident="cat")
+                    else:
+                        library.variant("cat", NAMED)
+                    other = a_job(library)
+                    Replicating(library, replica).carry_out(other)
+                    library.catalog.jobs.done(other)
+
+        late = Overtaken(copies)
+        Replicating(library, Replica(name="one", store=late, layout=IMAGESERVER)).carry_out(slow)
+        assert verb in [called for called, _ in late.calls]
+        there = {"image/cat.jpg"} if verb == "put" else {"image/cat.jpg", "image/60/cat.jpg"}
+        assert set(keys(copies)) == there
+
+
+def test_bounds_drop_what_was_asked_for_there_too_and_spare_what_was_named(tmp_path: Path) -> None:
+    copies = MemoryStore()
+    with opened(tmp_path, Replica(name="cdn", store=copies, what="all"), max_variants=2) as library:
+        library.add(JPG, ident="cat")
+        library.order(library.get("cat"), Wish(sizes=(NAMED,)))
+        assert carry_out_all(library) == []
+        for width in (20, 30, 40):
+            library.variant("cat", f"{width}x", format="webp")
+            until(lambda width=width: f"{width}x" in stems(library))  # type: ignore[misc]
+        until(lambda: len(stems(library)) == 2)
+        assert stems(library) == {NAMED.removesuffix(",format=jpg"), "40x"}
+        assert carry_out_all(library) == []
+        assert keys(copies) == ["cat/40x.webp", "cat/60x30,fit=cover,quality=90.jpg", "cat/origin.jpg"]
+
+
+def test_an_eviction_that_frees_nothing_but_what_was_named_ends(tmp_path: Path) -> None:
+    copies = MemoryStore()
+    with opened(tmp_path, Replica(name="cdn", store=copies, what="named"), max_variant_bytes=1) as library:
+        library.add(JPG, ident="cat")
+        library.order(library.get("cat"), Wish(sizes=(NAMED,)))
+        assert carry_out_all(library) == []
+        library.variant("cat", "20x", format="webp")
+        assert library.shelf.evict()[0] == 1
+        assert len(stems(library)) == 1
+        assert library.shelf.evict() == (0, 0)
+
+
+def stems(library: Library) -> set[str]:
+    return {variant.stem for variant in library.catalog.variants.of("cat")}
 
 
 def test_without_replicas_nothing_is_ordered(library: Library) -> None:

@@ -136,9 +136,14 @@ def test_what_a_job_waits_for_is_not_missing_but_what_was_given_up_is(library: L
     assert mend(library) == {key: None}
 
 
-def test_an_evicted_variant_that_is_there_is_no_fault(library: Library, layout: str) -> None:
+def test_an_evicted_variant_that_is_there_still_is_no_fault(
+    library: Library, copies: WrappedStore, layout: str
+) -> None:
     library.shelf.remove([("cat", variant) for variant in library.catalog.variants.of("cat")])
     assert found(library) == set()
+    assert KEYS[layout][1] in [blob.key for blob in copies.list()]
+    carry_out(library)
+    assert KEYS[layout][1] not in [blob.key for blob in copies.list()]
 
 
 def test_what_cannot_be_repaired_is_told_and_the_rest_is_mended(

@@ -39,8 +39,8 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.variants = VariantRows(database)
         self.jobs = JobRows(database)
+        self.variants = VariantRows(database, self.jobs)
         self.leases = LeaseRows(database)
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, tuple_, update
 
 from lazypix.catalog.database import Database
+from lazypix.catalog.jobs import JobRows, NewJob
 from lazypix.catalog.tables import images, variants
 from lazypix.catalog.values import Refused, StoredVariant, microseconds, moment
 
@@ -21,8 +22,9 @@ Name = tuple[str, str, str]
 class VariantRows:
     """The variants' table; errors as `Catalog`'s."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, jobs: JobRows) -> None:
         self._database = database
+        self._jobs = jobs
 
     def add(self, rows: Sequence[tuple[str, StoredVariant]]) -> Refused:
         """Record variants that are about to be stored: pairs of ident and variant.
@@ -73,8 +75,14 @@ class VariantRows:
                 found.setdefault(row.ident, []).append(_variant(row))
         return found
 
-    def remove(self, names: Collection[Name], *, unless_rewritten_since: dict[Name, int] | None = None) -> int:
-        """Forget variants whose blobs were removed; return how many rows went.
+    def remove(
+        self,
+        names: Collection[Name],
+        *,
+        unless_rewritten_since: dict[Name, int] | None = None,
+        jobs: Sequence[NewJob] = (),
+    ) -> int:
+        """Forget variants whose blobs were removed, and add jobs with that; return how many rows went.
 
         With `unless_rewritten_since`, only rows that still say what was read before: one that was written anew
         meanwhile belongs to a new blob.
@@ -82,12 +90,13 @@ class VariantRows:
         if not names:
             return 0
         removed = 0
-        with self._database.writing() as connection:
+        with self._jobs.adding() as (connection, add):
             for name in names:
                 mine: list[ColumnElement[bool]] = [_key() == tuple_(*name)]
                 if unless_rewritten_since is not None:
                     mine.append(variants.c.created_us == unless_rewritten_since[name])
                 removed += connection.execute(delete(variants).where(*mine)).rowcount
+            add(jobs)
         return removed
 
     def used(self, names: Collection[Name]) -> None:
@@ -109,11 +118,15 @@ class VariantRows:
             number, size = connection.execute(query).one()
             return int(number), int(size)
 
-    def least_used(self, *, ident: str | None = None, limit: int) -> list[tuple[str, StoredVariant]]:
+    def least_used(
+        self, *, ident: str | None = None, limit: int, spares_named: bool = False
+    ) -> list[tuple[str, StoredVariant]]:
         """Return the variants that were not read for the longest time, of one image or of all."""
         query = select(variants).order_by(variants.c.used_us).limit(limit)
         if ident is not None:
             query = query.where(variants.c.ident == ident)
+        if spares_named:
+            query = query.where(variants.c.named.is_(False))
         with self._database.reading() as connection:
             return [(row.ident, _variant(row)) for row in connection.execute(query)]
 

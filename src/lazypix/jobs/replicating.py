@@ -18,9 +18,6 @@ from lazypix.upkeep.mirroring import Mirror, NotCopied
 LANE = "replicas"
 _ATTEMPTS, _LONGEST_WAIT_S = 50, 600.0  # hours: a replica that is away rests besides, and costs no attempts then
 
-Name = tuple[str, str]
-"""Stem and format of a variant."""
-
 
 def replicating(library: Library, replica: Replica) -> Kind:
     """Return the kind of the jobs for a replica."""
@@ -50,21 +47,23 @@ class Replicating:
             LazypixError: a size cannot be made.
         """
         assert job.ident is not None
-        names = [(str(stem), str(name)) for stem, name in job.payload.get("variants", ())]
+        variants = _named(job)
         if self._mirror.is_deleted(job.ident):
-            self._remove(job.ident, names)
+            self._mirror.remove(job.ident, variants)
             return
         try:
             image = self._library.catalog.get(job.ident)
         except UnknownImage:  # in the trash: replicated when it is had back
+            for variant in variants:
+                self._mirror.lose_variant(job.ident, variant)
             return
         try:
-            self._bring(image, job, names)
+            self._bring(image, job, variants)
         finally:
             if self._mirror.is_deleted(job.ident):
-                self._remove(job.ident, names)
+                self._mirror.remove(job.ident, variants)
 
-    def _bring(self, image: Image, job: Job, names: Sequence[Name]) -> None:
+    def _bring(self, image: Image, job: Job, variants: Sequence[StoredVariant]) -> None:
         if job.payload.get("original"):
             self._mirror.put_original(image)
         failure: LazypixError | None = None
@@ -73,10 +72,10 @@ class Replicating:
                 self._put_size(image, Transform.parse(str(text)))
             except LazypixError as error:  # the others all the same
                 failure = failure or error
-        if names or job.payload.get("whole"):
-            for variant in self._mirror.received(self._library.catalog.variants.of(image.ident)):
-                if job.payload.get("whole") or (variant.stem, variant.format) in names:
-                    self._mirror.put_variant(image.ident, variant)
+        if job.payload.get("whole"):
+            variants = [*variants, *self._mirror.received(self._library.catalog.variants.of(image.ident))]
+        for variant in variants:
+            self._mirror.bring_variant(image.ident, variant)
         if failure is not None:
             raise failure
 
@@ -90,10 +89,13 @@ class Replicating:
         self._library.catalog.variants.mark_named((image.ident, stem, format_name))
         for variant in self._library.catalog.variants.of(image.ident):
             if (variant.stem, variant.format) == (stem, format_name):
-                self._mirror.put_variant(image.ident, variant)
+                self._mirror.bring_variant(image.ident, variant)
                 return
         raise NotCopied(f"{transform.text} of {image.ident} is made, and not stored yet")
 
-    def _remove(self, ident: str, names: Sequence[Name]) -> None:
-        now = datetime.now(UTC)
-        self._mirror.remove(ident, [StoredVariant(stem=s, format=f, size=0, created=now) for s, f in names])
+
+def _named(job: Job) -> list[StoredVariant]:
+    """Return the variants that a job names; whether they are still there is for the catalog to say."""
+    now = datetime.now(UTC)
+    names = job.payload.get("variants", ())
+    return [StoredVariant(stem=str(stem), format=str(name), size=0, created=now) for stem, name in names]

@@ -57,11 +57,19 @@ class Replica:
             StoreFailed: some of them may be there still; also where a folder is not there at all, which may only not
                 be mounted now.
         """
-        if self.store.capabilities.lists_prefixes and self.store.local_path("x") is not None:
-            self.store.check()
+        self._check_mounted()
         folder = self.layout.folder(ident)
         if folder is not None and self.store.capabilities.lists_prefixes:
             self.store.delete_prefix(folder)
             return
         for key in sorted(keys_of(self.layout, ident, variants)):
             self.store.delete(key)
+
+    def remove_key(self, key: str) -> None:
+        """Remove one blob, if it is there. Errors: as `remove`."""
+        self._check_mounted()
+        self.store.delete(key)
+
+    def _check_mounted(self) -> None:
+        if self.store.capabilities.lists_prefixes and self.store.local_path("x") is not None:
+            self.store.check()

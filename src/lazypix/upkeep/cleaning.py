@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from lazypix.catalog import StoredVariant
-from lazypix.catalog.variant_rows import created_us, name_of
 from lazypix.errors import BadRequest, BlobMissing
 from lazypix.library import Library
 from lazypix.upkeep.verifying import Problem, unknown_blobs
@@ -55,8 +54,7 @@ def collect_garbage(
     for ident, variant in _rows_without_blob(library, older_than_s):
         found.rows.append(library.keys.folder(ident) + variant.name)
         if remove:
-            name = name_of(ident, variant)
-            library.catalog.variants.remove([name], unless_rewritten_since={name: created_us(variant)})
+            library.shelf.forget([(ident, variant)])
     return found
 
 

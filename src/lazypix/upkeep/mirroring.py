@@ -25,6 +25,7 @@ log = logging.getLogger("lazypix")
 T = TypeVar("T")
 
 _AT_ONCE = 500
+_TRIES = 5
 _UNDONE: tuple[JobState, ...] = ("waiting", "later", "held", "running")
 
 
@@ -52,17 +53,44 @@ class Mirror:
         with self._copy(self._library.originals.key(image), image.size, image.sha256) as (path, sha256):
             self.replica.put(key, path, sha256)
 
-    def put_variant(self, ident: str, variant: StoredVariant) -> None:
-        """Put a variant under its key, or the one that has precedence there; one that is not stored is left out.
+    def bring_variant(self, ident: str, variant: StoredVariant) -> None:
+        """Bring up to date what lies under a variant's key: put who has precedence there, remove what nobody has.
+
+        The catalog is asked again afterwards: of two that do this at once, the last one sees what is so.
 
         Raises:
             StoreFailed, StoreFull: the replica is away, or full.
+            NotCopied: it changes too often.
         """
         key = self.replica.layout.variant(ident, variant)
-        recorded = self._library.catalog.variants.of(ident)
-        chosen = self.expected_variants(ident, recorded).get(key) if key is not None else None
-        if key is None or chosen is None:
+        if key is None:
             return
+        chosen = self._chosen(ident, key)
+        for _ in range(_TRIES):
+            if chosen is None:
+                self.replica.remove_key(key)
+            else:
+                self._put_chosen(ident, key, chosen)
+            before, chosen = chosen, self._chosen(ident, key)
+            if _same_blob(before, chosen):
+                return
+        raise NotCopied(f"What belongs under {key} changes too often")
+
+    def lose_variant(self, ident: str, variant: StoredVariant) -> None:
+        """Remove what lies under a variant's key if nobody has it; nothing is put.
+
+        Raises:
+            StoreFailed: the replica is away.
+        """
+        key = self.replica.layout.variant(ident, variant)
+        if key is not None and self._chosen(ident, key) is None:
+            self.replica.remove_key(key)
+
+    def _chosen(self, ident: str, key: str) -> StoredVariant | None:
+        """Return the variant that has to lie under a key by now."""
+        return self.expected_variants(ident, self._library.catalog.variants.of(ident)).get(key)
+
+    def _put_chosen(self, ident: str, key: str, chosen: StoredVariant) -> None:
         source = self._library.keys.folder(ident) + chosen.name
         try:
             with self._copy(source, chosen.size, chosen.sha256) as (path, sha256):
@@ -169,7 +197,7 @@ def _repair_one(mirror: Mirror, library: Library, difference: Difference) -> Non
         if difference.key == mirror.original_key(image):
             mirror.put_original(image, anew=True)
         elif (variant := mirror.expected_variants(image.ident, variants).get(difference.key)) is not None:
-            mirror.put_variant(image.ident, variant)
+            mirror.bring_variant(image.ident, variant)
     finally:
         if mirror.is_deleted(image.ident):
             mirror.remove(image.ident, variants)
@@ -262,6 +290,12 @@ class _Listing:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _same_blob(one: StoredVariant | None, other: StoredVariant | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.name, one.size, one.sha256) == (other.name, other.size, other.sha256)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
