@@ -16,7 +16,8 @@ from tests.waiting import WAIT_S, until, wait
 from tests.watched import WatchedEngine
 
 from lazypix import Library
-from lazypix.backlog import Backlog, Piece, Shares, Turns
+from lazypix.admission import Piece, Shares, Turns
+from lazypix.backlog import Backlog
 from lazypix.errors import Busy
 from lazypix.plan import Limits, Plan, Probe, make_plan
 from lazypix.transform import Transform

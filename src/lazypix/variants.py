@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lazypix.backlog import Backlog, Piece
+from lazypix.admission import Piece
+from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.cost import rendering_s
 from lazypix.errors import RendererLost
@@ -115,7 +116,7 @@ class Variants:
         timer = _Timer()
 
         def work(deliver: Callable[[Variant], None]) -> None:
-            with self._turn(image, transform, key) as turn:
+            with self._turn(image, transform, key, may_wait=partial(self._backlog.step_aside, piece)) as turn:
                 found = self.stored(image, transform)  # another process may have made it meanwhile
                 if found is not None:
                     deliver(found)
@@ -135,19 +136,24 @@ class Variants:
         return flight
 
     @contextmanager
-    def _turn(self, image: Image, transform: Transform, key: str) -> Iterator[Turn]:
+    def _turn(self, image: Image, transform: Transform, key: str, *, may_wait: Callable[[], bool]) -> Iterator[Turn]:
         """Wait until no other process of this machine, and then no other machine, makes the variant.
 
+        Who waits holds up nobody: the place in the backlog goes to others. Beyond a number of those who do so it is
+        not waited for, and the work done twice: better than renderers that idle.
         So of the processes of a machine one asks for the lease, and the others wait at the kernel's expense.
         """
         deadline = time.monotonic() + self._patience_s
-        with self._locks.hold(key, patience_s=self._patience_s):
+        with self._locks.hold(key, patience_s=self._patience_s, may_wait=may_wait):
             if self._holder is None:
                 yield FREE
                 return
             rest_s = max(0.0, deadline - time.monotonic())
             with self._holder.hold(
-                key, patience_s=rest_s, is_done=lambda: self._shelf.find_key(image.ident, transform) is not None
+                key,
+                patience_s=rest_s,
+                is_done=lambda: self._shelf.find_key(image.ident, transform) is not None,
+                may_wait=may_wait,
             ) as turn:
                 yield turn
 

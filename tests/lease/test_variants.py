@@ -201,3 +201,18 @@ def test_a_variant_is_delivered_before_it_is_stored(one: Machine) -> None:
     go_on.set()
     flight.landed.result(WAIT_S)
     assert _taken(library).fence > _row(library).fence
+
+
+@pytest.mark.parametrize("number", [30, 120])
+def test_what_others_make_holds_up_nothing_else(one: Machine, machine: Callable[..., Machine], number: int) -> None:
+    two, engine = machine("two", patience_s=600.0)
+    cat = two.get("cat")
+    sizes = [Transform(width=width, format="jpg") for width in range(100, 100 + number)]
+    held = [_taken(one[0], two.shelf.key("cat", size)) for size in sizes]
+    flights = [two.make(cat, size, background=turn % 2 > 0) for turn, size in enumerate(sizes)]
+    assert two.make(cat, Transform(width=60, format="jpg")).delivered.result(WAIT_S).body
+    assert two.make(cat, Transform(width=61, format="jpg"), background=True).delivered.result(WAIT_S).body
+    for lease in held:
+        CatalogLeases(one[0].catalog).release(lease)
+    assert all(flight.delivered.result(WAIT_S).body for flight in flights)
+    assert len(engine.rendered) == number + 2

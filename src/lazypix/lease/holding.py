@@ -144,16 +144,24 @@ class Holder:
         return f"Holder({self._leases!r})"
 
     @contextmanager
-    def hold(self, key: str, *, patience_s: float, is_done: Callable[[], bool] = lambda: False) -> Iterator[Turn]:
+    def hold(
+        self,
+        key: str,
+        *,
+        patience_s: float,
+        is_done: Callable[[], bool] = lambda: False,
+        may_wait: Callable[[], bool] = lambda: True,
+    ) -> Iterator[Turn]:
         """Give the turn for `key`, when nobody else has it.
 
         It is waited for, `patience_s` seconds at most, and only until `is_done` tells (it is asked about once a
-        second) that the work was done elsewhere: `PASSED` then. When the server of leases is away: `FREE`.
+        second) that the work was done elsewhere: `PASSED` then; and when it is not to be had at once and `may_wait`
+        says that nobody should wait. When the server of leases is away: `FREE`.
 
         Raises:
             Busy: `stop_waiting` was called.
         """
-        turn = self._wait_for(key, patience_s, is_done)
+        turn = self._wait_for(key, patience_s, is_done, may_wait)
         if not isinstance(turn, _Held):
             yield turn
             return
@@ -179,8 +187,11 @@ class Holder:
             self._renewer.join()
         self._leases.close()
 
-    def _wait_for(self, key: str, patience_s: float, is_done: Callable[[], bool]) -> Turn:
+    def _wait_for(
+        self, key: str, patience_s: float, is_done: Callable[[], bool], may_wait: Callable[[], bool]
+    ) -> Turn:
         began = self._clock()
+        waits = False
         wait_s, look_at = _FIRST_WAIT_S, began + _LOOK_EVERY_S
         while True:
             asked_at = self._clock()
@@ -191,7 +202,8 @@ class Holder:
                 return FREE
             if lease is not None:
                 return _Held(lease, self._leases, asked_at=asked_at, ttl_s=self._ttl_s, clock=self._clock)
-            if asked_at >= began + patience_s:
+            waits = waits or may_wait()
+            if not waits or asked_at >= began + patience_s:
                 log.info("%s is not waited for any longer, and made here too", key)
                 return PASSED
             if asked_at >= look_at:

@@ -35,8 +35,11 @@ class KeyLocks:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def hold(self, key: str, *, patience_s: float) -> Iterator[bool]:
-        """Hold the lock of `key`; give True, or False when it was not to be had for `patience_s` seconds."""
+    def hold(self, key: str, *, patience_s: float, may_wait: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Hold the lock of `key`; give True, or False when it was not to be had for `patience_s` seconds.
+
+        When it is not to be had at once, `may_wait` is asked whether it is waited for at all.
+        """
         number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
         name = "keys" if _SET_BYTE_LOCK else f"{number % _STRIPES:03x}"
         try:
@@ -46,7 +49,7 @@ class KeyLocks:
             yield False
             return
         try:
-            yield _wait_for(lambda: _try_byte(descriptor, number), patience_s)
+            yield _wait_for(lambda: _try_byte(descriptor, number), patience_s, may_wait)
         finally:
             os.close(descriptor)  # releases the lock
 
@@ -75,8 +78,12 @@ class FolderInUse:
             os.close(self._descriptor)
 
 
-def _wait_for(take: Callable[[], bool], patience_s: float) -> bool:
+def _wait_for(take: Callable[[], bool], patience_s: float, may_wait: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + patience_s
+    if take():
+        return True
+    if not may_wait():
+        return False
     wait_s = _FIRST_WAIT_S
     while not take():
         if time.monotonic() >= deadline:
