@@ -19,6 +19,7 @@ from lazypix.errors import Busy
 from lazypix.lease import Lease, LeaseFailed, Leases
 from lazypix.lease.catalog import CatalogLeases
 from lazypix.lease.holding import FREE, PASSED, Holder, Turn
+from lazypix.lease.memcached import MemcachedLeases
 from lazypix.lease.redis import RedisLeases
 from lazypix.lease.sharding import SpareLeases
 
@@ -124,6 +125,22 @@ def test_a_holder_whose_clock_went_on_has_lost_its_turn_without_asking(leases: W
         assert not turn.is_ours()
         assert len(leases.calls) - asked <= 2, "only the thread that renews asks"
     assert not turn.is_ours()
+
+
+@pytest.mark.parametrize(("ttl_s", "counted_s"), [(15, 14), (3, 2), (2.5, 2), (2, 1), (1, 1)])
+def test_a_holder_counts_on_no_more_than_a_clock_of_whole_seconds_gives(
+    tmp_path: Path, ttl_s: float, counted_s: float
+) -> None:
+    clock = Clock()
+    with programs.memcached(tmp_path) as server:
+        leases = Watched(MemcachedLeases("127.0.0.1", server.port, timeout_s=WAIT_S))
+        with closing(Holder(leases, ttl_s=ttl_s, clock=clock)) as holder, holder.hold("a", patience_s=0) as turn:
+            assert ttl_s < 15 or turn.is_confirmed(), "renewed; the others might end before on a slow machine"
+            leases.cut = True
+            clock.now += counted_s - 0.1
+            assert turn.is_ours()
+            clock.now += 0.2
+            assert not turn.is_ours()
 
 
 def test_a_holder_is_told_that_its_lease_was_given_to_another(

@@ -28,13 +28,16 @@ class Lease:
     """Greater than that of every holder of this key before, and more than 0: who finds a greater one where it writes
     comes too late. It follows the time in microseconds since 1970, so that a server that lost its memory goes on
     above; numbers can only go back with a clock that does."""
+    early_s: float = 0.0
+    """So much sooner than was asked for it may end, each time that it is renewed too."""
 
 
 class Leases(Protocol):
     """Gives each key to one holder at a time, among many machines. Safe to use from many threads.
 
     Keys are any text. Nothing waits for a holder: every method is one try. A lease lasts for `ttl_s` seconds (more
-    than 0) by the server's own clock, or up to two seconds longer; a server that loses its memory ends it sooner. So
+    than 0) by the server's own clock, or up to `early_s` less. A clock of whole seconds may make it more than that if
+    `ttl_s` is no whole number, or less than two. A server that loses its memory ends it sooner. So
     a holder can never be sure that it is the only one: it looks at its clock, and what it writes carries its fence.
 
     Every method but `close` raises `LeaseFailed`. It is then not known whether it was carried out; a lease that was

@@ -78,7 +78,7 @@ class _Held:
         self._leases = leases
         self._ttl_s = ttl_s
         self._clock = clock
-        self._until = asked_at + ttl_s  # since before it was asked for: the server's time began later
+        self._until = asked_at + ttl_s - lease.early_s  # since before it was asked for: the server's began later
         self._lost = self._ended = False
         self.renew_at = asked_at + ttl_s / 3
 
@@ -105,7 +105,8 @@ class _Held:
         self.renew_at = asked_at + self._ttl_s / 6  # if there is no answer
         if not self._leases.renew(self.lease, ttl_s=self._ttl_s):
             return False
-        self._until, self.renew_at = asked_at + self._ttl_s, asked_at + self._ttl_s / 3
+        self._until = asked_at + self._ttl_s - self.lease.early_s
+        self.renew_at = asked_at + self._ttl_s / 3
         return True
 
     def lose(self) -> None:

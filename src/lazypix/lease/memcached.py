@@ -16,9 +16,10 @@ _TRIES = 4
 class MemcachedLeases:
     """Leases in one memcached server; `sharding.ShardedLeases` makes one of several.
 
-    Times are whole seconds, and one more, since the server's clock has no parts of a second: a lease lasts for at
-    least as long as was asked for. A server that is full may drop one sooner. Fences are counted by the server and
-    follow the clocks of its clients, of which the one that is most ahead decides.
+    The server's clock has no parts of a second: of N seconds the last may be missing. So that a dead holder holds up
+    nobody for longer than was asked for, a living one counts on one second less (`early_s`). The shortest time is two
+    seconds. A server that is full may drop a lease sooner. Fences are counted by the server and follow the clocks of
+    its clients, of which the one that is most ahead decides.
     """
 
     def __init__(self, host: str, port: int = 11211, *, prefix: str = "", timeout_s: float = TIMEOUT_S) -> None:
@@ -35,7 +36,7 @@ class MemcachedLeases:
         with translated(self._client, LeaseFailed):
             if not self._client.add(name, token.encode(), expire=_seconds(ttl_s)):
                 return None
-            return Lease(key=key, token=token, fence=self._next_fence())
+            return Lease(key=key, token=token, fence=self._next_fence(), early_s=_early_s(ttl_s))
 
     def renew(self, lease: Lease, *, ttl_s: float) -> bool:
         return self._replace(lease, lease.token.encode(), _seconds(ttl_s))
@@ -79,4 +80,8 @@ class MemcachedLeases:
 
 def _seconds(ttl_s: float) -> int:
     assert ttl_s > 0
-    return math.ceil(ttl_s) + 1
+    return max(2, math.ceil(ttl_s))  # of a single one nothing might be left
+
+
+def _early_s(ttl_s: float) -> float:
+    return max(0.0, ttl_s - (_seconds(ttl_s) - 1))
