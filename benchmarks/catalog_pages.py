@@ -14,7 +14,8 @@ from sqlalchemy import Connection, event, func, select
 from benchmarks.catalog_rows import BEGAN_US, STEP_US, Say, fill, size_mb
 from benchmarks.corpus import SEED
 from benchmarks.report import Table
-from lazypix.catalog import Catalog, Image, Search, _image
+from lazypix.catalog import Catalog, Image, Search
+from lazypix.catalog.image_rows import image_of
 from lazypix.catalog.search import page, rarest_first
 from lazypix.catalog.values import moment
 
@@ -122,7 +123,7 @@ def _by_offset(catalog: Catalog, search: Search, offset: int) -> list[Image]:
     with catalog._database.writing() as connection:
         _take_your_time(catalog, connection)
         query = page(search, None, LIMIT, rarest_first(connection, search.terms)).offset(offset)
-        return [_image(row) for row in connection.execute(query)]
+        return [image_of(row) for row in connection.execute(query)]
 
 
 def _take_your_time(catalog: Catalog, connection: Connection) -> None:

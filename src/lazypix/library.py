@@ -17,7 +17,6 @@ from lazypix.changes.opening import changes_of
 from lazypix.dialects.native import address
 from lazypix.engine import Engine
 from lazypix.errors import StoreFailed
-from lazypix.formats import by_name
 from lazypix.generations import Generations
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident
@@ -25,6 +24,7 @@ from lazypix.lease import Leases
 from lazypix.lease.flight import Flight
 from lazypix.lease.holding import Holder
 from lazypix.lease.locks import FolderInUse, KeyLocks
+from lazypix.lease.opening import open_leases
 from lazypix.orders import Orders, Wish
 from lazypix.originals.reading import Originals
 from lazypix.originals.removing import Removals
@@ -37,7 +37,7 @@ from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
 from lazypix.stores.local import LocalStore, make_folder
 from lazypix.transform import Transform
-from lazypix.variants import Variant, Variants
+from lazypix.variants import Variant, Variants, natural_format
 
 log = logging.getLogger("lazypix")
 
@@ -142,7 +142,7 @@ class Library:
 
         `catalog` and `store` may be addresses: `postgresql://user@host/database`, `s3://bucket/prefix?endpoint=…`.
 
-        `options` go to `Library`.
+        `options` go to `Library`. Unless they say otherwise, a catalog that other machines can use gives leases.
         """
         root = Path(folder)
         make_folder(root)
@@ -154,6 +154,8 @@ class Library:
             store = open_store(store)
         if not isinstance(catalog, Catalog):
             catalog = Catalog.open(catalog) if catalog else Catalog.sqlite(root / "catalog.sqlite")
+        if "leases" not in options:
+            options["leases"] = open_leases(None, catalog)
         return cls(catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root, **options)
 
     def listen(self) -> None:
@@ -396,11 +398,3 @@ class Library:
             return
         if removed:
             log.info("removed %d leftovers of a process that was killed", removed)
-
-
-def natural_format(image: Image, transform: Transform) -> str:
-    """Return the format of a variant for which none was asked: the original's, or PNG or JPEG by its alpha."""
-    own = by_name(image.format)
-    if own.saves and (own.lossless or not transform.lossless):
-        return own.name
-    return "png" if image.probe.alpha or transform.lossless else "jpg"

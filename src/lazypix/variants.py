@@ -208,3 +208,11 @@ class _Timer:
         now = time.perf_counter()
         began = now if rendering is None else rendering
         return ("wait", (began - self._begun) * 1000), ("render", (now - began) * 1000)
+
+
+def natural_format(image: Image, transform: Transform) -> str:
+    """Return the format of a variant for which none was asked: the original's, or PNG or JPEG by its alpha."""
+    own = by_name(image.format)
+    if own.saves and (own.lossless or not transform.lossless):
+        return own.name
+    return "png" if image.probe.alpha or transform.lossless else "jpg"

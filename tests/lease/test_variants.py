@@ -216,3 +216,15 @@ def test_what_others_make_holds_up_nothing_else(one: Machine, machine: Callable[
         CatalogLeases(one[0].catalog).release(lease)
     assert all(flight.delivered.result(WAIT_S).body for flight in flights)
     assert len(engine.rendered) == number + 2
+
+
+def test_a_catalog_that_other_machines_can_use_gives_leases_unless_others_are_given(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    address = new_database()
+    with Library.open(tmp_path, catalog=address, engine=WatchedEngine()) as library:
+        library.add(jpg(quadrants()), ident="cat")
+        library.variant("cat", "60x")
+    with Library.open(tmp_path, catalog=address, engine=WatchedEngine(), leases=None) as library:
+        library.variant("cat", "61x")
+        assert [variant.fence > 0 for variant in library.variants("cat")] == [True, False]

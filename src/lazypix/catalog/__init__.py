@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, true, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, true, tuple_, update
 
 from lazypix.catalog.announcing import announce
 from lazypix.catalog.database import Conflict, Database
+from lazypix.catalog.image_rows import image_of, row_of
 from lazypix.catalog.jobs import JobRows, NewJob
 from lazypix.catalog.lease_rows import LeaseRows
-from lazypix.catalog.search import Search, filename_key, page, rarest_first, terms_of
+from lazypix.catalog.search import Search, page, rarest_first, terms_of
 from lazypix.catalog.tables import images, terms, variants
-from lazypix.catalog.values import DELETED, LASTING, Image, Refused, State, StoredVariant, microseconds, moment
+from lazypix.catalog.values import DELETED, LASTING, Image, Refused, State, StoredVariant
 from lazypix.catalog.variant_rows import VariantRows
 from lazypix.errors import BadRequest, IdentTaken, StoreFailed, UnknownImage
-from lazypix.plan import Probe
 
 __all__ = ["DELETED", "LASTING", "Catalog", "Image", "Refused", "Search", "State", "StoredVariant"]
 
@@ -105,7 +105,7 @@ class Catalog:
             IdentTaken: the ident has, or ever had, a row.
         """
         token = secrets.token_hex(16)
-        self._insert(_row(image) | {"state": "pending", "claim": token})
+        self._insert(row_of(image) | {"state": "pending", "since_us": _now(), "claim": token})
         return token
 
     def adopt(self, image: Image, *, state: State = "ready", trash_s: float = _COPIED_TRASH_S) -> bool:
@@ -119,7 +119,7 @@ class Catalog:
             image = replace(image, filename=None, metadata={})
         since_us = _now() + (int(trash_s * 1e6) if state == "trashed" else 0)
         try:
-            self._insert(_row(image) | {"state": state, "since_us": since_us, "claim": None}, image)
+            self._insert(row_of(image) | {"state": state, "since_us": since_us, "claim": None}, image)
         except IdentTaken:
             return False
         return True
@@ -189,13 +189,13 @@ class Catalog:
             row = connection.execute(_GET, {"ident": ident}).one_or_none()
         if row is None:
             raise UnknownImage(f"There is no image {ident}")
-        return _image(row)
+        return image_of(row)
 
     def entries(self, idents: Collection[str]) -> dict[str, tuple[Image, State]]:
         """Return what is known of those images that have a row, with their states."""
         query = select(images).where(images.c.ident.in_(idents))
         with self._database.reading() as connection:
-            return {row.ident: (_image(row), row.state) for row in connection.execute(query)}
+            return {row.ident: (image_of(row), row.state) for row in connection.execute(query)}
 
     def states(self, idents: Collection[str]) -> dict[str, State]:
         """Return the states of those images that have a row."""
@@ -220,7 +220,7 @@ class Catalog:
                 if mark is None:
                     raise UnknownImage(f"There is no image {behind}")
             query = page(search, mark, limit, rarest_first(connection, search.terms))
-            return [_image(row) for row in connection.execute(query)]
+            return [image_of(row) for row in connection.execute(query)]
 
     def walk(self, *, after: str = "", state: State = "ready") -> Iterator[Image]:
         """Yield all images of a state in the order of their idents, page by page; changes meanwhile are harmless."""
@@ -234,7 +234,7 @@ class Catalog:
             query = select(images).where(images.c.ident > after, wanted).order_by(images.c.ident)
             with self._database.reading() as connection:
                 rows = connection.execute(query.limit(_PAGE)).all()
-            yield from ((_image(row), row.state) for row in rows)
+            yield from ((image_of(row), row.state) for row in rows)
             if len(rows) < _PAGE:
                 return
             after = rows[-1].ident
@@ -262,7 +262,7 @@ class Catalog:
                 raise UnknownImage(f"There is no image {ident}")
             add(jobs)
             announce(connection, [ident])
-            return _image(connection.execute(select(images).where(_is(ident))).one())
+            return image_of(connection.execute(select(images).where(_is(ident))).one())
 
     def undelete(self, ident: str, *, jobs: Sequence[NewJob] = ()) -> None:
         """Make a trashed image ready again.
@@ -352,7 +352,7 @@ class Catalog:
             query = query.where(tuple_(*order) > tuple_(*behind))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(*order).limit(limit))
-            return [(row.checked_us, _image(row)) for row in rows]
+            return [(row.checked_us, image_of(row)) for row in rows]
 
 
 # The statement of every request's way; made once, because making one costs as much as carrying it out.
@@ -376,51 +376,6 @@ def _is(ident: str) -> Any:
 def _move(connection: Connection, ident: str, state: State, to: State, *, in_s: float = 0) -> bool:
     mine = update(images).where(_is(ident), images.c.state == state)
     return connection.execute(mine.values(state=to, since_us=_now() + int(in_s * 1e6))).rowcount == 1
-
-
-def _row(image: Image) -> dict[str, Any]:
-    probe = image.probe
-    return {
-        "ident": image.ident,
-        "state": "pending",
-        "since_us": _now(),
-        "created_us": microseconds(image.created),
-        "sha256": image.sha256,
-        "size": image.size,
-        "format": probe.format,
-        "width": probe.width,
-        "height": probe.height,
-        "frames": probe.frames,
-        "orientation": probe.orientation,
-        "alpha": probe.alpha,
-        "filename": image.filename,
-        "filename_key": filename_key(image.filename),
-        "metadata": dict(image.metadata),
-        "strikes": image.strikes,
-        "checked_us": _now(),
-        "damaged": image.damaged,
-    }
-
-
-def _image(row: Row[Any]) -> Image:
-    return Image(
-        ident=row.ident,
-        sha256=row.sha256,
-        size=row.size,
-        probe=Probe(
-            format=row.format,
-            width=row.width,
-            height=row.height,
-            frames=row.frames,
-            orientation=row.orientation,
-            alpha=row.alpha,
-        ),
-        created=moment(row.created_us),
-        filename=row.filename,
-        metadata=row._mapping["metadata"],
-        strikes=row.strikes,
-        damaged=row.damaged,
-    )
 
 
 def _now() -> int:
