@@ -107,6 +107,25 @@ def test_it_waits_for_the_replicas_and_says_which_of_them_failed(tmp_path: Path,
         assert (said["replicas"], said["sizes"]) == ({"good": "done", "bad": "failed"}, [["9", "9"]])
 
 
+def test_what_failed_in_an_earlier_sync_did_not_in_this_one(tmp_path: Path, receiver: Receiver) -> None:
+    class Refusing(WrappedStore):
+        refuses = True
+
+        def before(self, verb: str, key: str) -> None:
+            if self.refuses:
+                raise RenderFailed("refused for good")
+
+    store = Refusing(MemoryStore())
+    with Library.open(tmp_path, engine=ThreadEngine(2), replicas=[Replica(name="one", store=store)]) as library:
+        image = library.add(jpg(quadrants()))
+        for refuses in (True, False):
+            store.refuses = refuses
+            library.order(image, Wish(callback=receiver.url))
+            carry_out(library, receiver.port)
+        told = [json.loads(request.body)["replicas"] for request in receiver.requests]
+        assert told == [{"one": "failed"}, {"one": "done"}]
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

@@ -19,6 +19,7 @@ from lazypix.signing import sign
 
 LANE = "callbacks"
 _ATTEMPTS, _FIRST_WAIT_S = 12, 5.0
+_MOST_DEAD = 10_000
 _GONE = 410  # the receiver wants no more of this; Source: Standard Webhooks, "Deliverability and reliability"
 
 
@@ -62,7 +63,8 @@ class Calling:
 
     def _said(self, job: Job, delivery: str) -> dict[str, Any]:
         told = dict(job.payload.get("told", {}))
-        failed = {dead.kind for dead in self._library.catalog.jobs.find(state="dead", ident=job.ident)}
+        dead = self._library.catalog.jobs.find(state="dead", ident=job.ident, limit=_MOST_DEAD)
+        failed = {each.kind for each in dead if each.batch == job.batch}  # others are of another sync
         states = {name: "failed" if replicate(name) in failed else "done" for name in told.pop("replicas", ())}
         return {
             "type": "image.synced",
