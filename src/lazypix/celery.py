@@ -57,6 +57,7 @@ class Work:
         The broker knows neither turns nor priorities. Each message is spent on one job: when that was another, this
         one is sent again, so that no job is left without a message.
         """
+        self.carrier.schedule()
         told = self.rows.get(job_id)
         if told is None or told.state != "waiting" or told.kind not in self.carrier.kinds:
             return
@@ -129,7 +130,9 @@ def job(*given: Any, **named: Any) -> None:
 def resend(*_: Any, **__: Any) -> None:
     """Tell workers again of what a broker lost, and of jobs whose time has come."""
     try:
-        _opening.get().sender.resend()
+        work = _opening.get()
+        work.carrier.schedule()
+        work.sender.resend()
     except LazypixError as error:  # the next time may go better
         log.warning("jobs could not be looked for: %s", error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from lazypix.catalog import Catalog
 from lazypix.catalog.jobs import Job, JobRows, NewJob
 from lazypix.errors import BadRequest, StoreFailed
 from lazypix.jobs import Interrupted, Kind
+from lazypix.jobs.carrier import Carrier
 from lazypix.jobs.rests import Rests
 from lazypix.jobs.runner import JobRunner
 
@@ -163,6 +165,20 @@ def test_what_is_done_again_and_again_is_scheduled_once(rows: JobRows) -> None:
             assert done.acquire(timeout=20)
     assert sum(rows.count()["work"].values()) == 1
     assert "dead" not in rows.count()["work"]
+
+
+def test_what_is_done_again_and_again_comes_back_when_it_was_dropped(
+    rows: JobRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Carrier(rows, [kind(lambda _: None, every_s=60)])) as carrier:
+        carrier.schedule()
+        assert rows.drop(kind="work") == 1
+        carrier.schedule()
+        assert rows.find() == []  # not looked for each time
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 601)
+        carrier.schedule()
+        assert [job.kind for job in rows.find()] == ["work"]
 
 
 def test_finish_returns_when_nothing_waits(rows: JobRows) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from lazypix.jobs.rests import Rests
 log = logging.getLogger("lazypix.jobs")
 
 _UNAVAILABLE = 503
+_SCHEDULE_EVERY_S = 600.0  # somebody may have dropped it by hand
 
 
 class Carrier:
@@ -28,6 +30,7 @@ class Carrier:
         self._rests = Rests()
         self._lock = threading.Lock()
         self._running: dict[str, Job] = {}
+        self._schedule_at = 0.0
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
 
@@ -57,10 +60,13 @@ class Carrier:
                 self._running.pop(job.id, None)
 
     def schedule(self) -> None:
-        """Make sure that what is done again and again will be, by whoever takes it."""
+        """Make sure that what is done again and again will be, by whoever takes it; may be called often."""
+        if time.monotonic() < self._schedule_at:
+            return
         for kind in self.kinds.values():
             if kind.every_s is not None:
                 self.rows.ensure(kind.name, in_s=kind.every_s)
+        self._schedule_at = time.monotonic() + _SCHEDULE_EVERY_S
 
     def give_back(self) -> None:
         """Give back what is not finished, for others to begin anew at once."""

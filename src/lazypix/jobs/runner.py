@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -15,8 +14,6 @@ from lazypix.jobs import Kind
 from lazypix.jobs.carrier import Carrier
 
 log = logging.getLogger("lazypix.jobs")
-
-_SCHEDULE_EVERY_S = 600.0
 
 
 class JobRunner:
@@ -78,13 +75,10 @@ class JobRunner:
                 return
 
     def _take_on(self) -> None:
-        scheduled_at = -_SCHEDULE_EVERY_S
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                if time.monotonic() - scheduled_at >= _SCHEDULE_EVERY_S:
-                    self._carrier.schedule()
-                    scheduled_at = time.monotonic()
+                self._carrier.schedule()
                 self._fill()
             except LazypixError as error:  # the catalog may be back the next time
                 log.warning("jobs could not be looked for: %s", error)
