@@ -37,9 +37,11 @@ RESEND_EVERY_S = 5.0
 # is not what a killed worker's job waits for: that is begun again when its lease is over.
 _VISIBLE_S = 900
 _PATIENCE_S = 3.0
+_ANSWER_S = 10.0  # longer than workers wait for a message at a time; without it one that hangs is never noticed
 _REDIS = {
     "visibility_timeout": _VISIBLE_S,
     "socket_connect_timeout": _PATIENCE_S,
+    "socket_timeout": _ANSWER_S,
     "socket_keepalive": True,
     "health_check_interval": 10,
 }
