@@ -180,7 +180,8 @@ def begin_jobs(settings: Settings, library: Library) -> Closable | None:
 
     app = make_app(settings.broker.get_secret_value())
     rows = library.catalog.jobs
-    return Sender(app, rows, unheard_s=settings.job_resend_s, resend_every_s=RESEND_EVERY_S)
+    unheard_s = settings.job_resend_s
+    return Sender(app, rows, unheard_s=unheard_s, resend_every_s=min(RESEND_EVERY_S, unheard_s))
 
 
 def make_runner(settings: Settings, library: Library) -> JobRunner:
