@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -41,13 +42,14 @@ class Place:
     def run(self, last: int, program: str = "killed", source: Path | None = None) -> tuple[int, list[str]]:
         """Work there until a step, on pictures or another source; return the exit code and what was told."""
         source = source or self.pictures
+        path = os.pathsep.join([str(ROOT), *sys.path])
         done = subprocess.run(
             [
                 sys.executable, "-m", f"tests.faults.{program}", str(source), str(self.folder), self.store, self.catalog,
                 str(last),
             ],
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-            env=environment_of(TEST_ACCESS_KEY=ACCESS_KEY, TEST_SECRET_KEY=SECRET_KEY, PYTHONPATH=str(ROOT)),
+            env=environment_of(TEST_ACCESS_KEY=ACCESS_KEY, TEST_SECRET_KEY=SECRET_KEY, PYTHONPATH=path),
         )  # fmt: skip
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
         return done.returncode, done.stdout.splitlines()
