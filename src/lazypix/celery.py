@@ -54,14 +54,15 @@ class Work:
     def carry_out(self, job_id: str) -> None:
         """Carry out the job whose turn it is, which need not be this one; nothing if this one does not wait.
 
-        The broker knows neither turns nor priorities. Each message is spent on one job: when that was another, this
+        The broker knows neither turns nor priorities, nor lanes: what is urgent would wait behind the messages of all
+        that is not. Each message is spent on one job: when that was another, this
         one is sent again, so that no job is left without a message.
         """
         self.carrier.schedule()
         told = self.rows.get(job_id)
         if told is None or told.state != "waiting" or told.kind not in self.carrier.kinds:
             return
-        job = self.carrier.take([self.carrier.kinds[told.kind].lane])
+        job = self.carrier.take(self.carrier.lanes)
         if job is None:
             return
         self.carrier.carry_out(job)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.server.running import Server, running
 from tests.waiting import until
 
 from lazypix import Library
+from lazypix.catalog.jobs import SOON, NewJob
 from lazypix.engine.idle import IdleEngine
 from lazypix.jobs.kinds import warm_jobs
 from lazypix.jobs.messages import JOB, QUEUE, make_app
@@ -157,6 +159,21 @@ def test_a_pool_process_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
     with fleet.held_up(ident, "50x"):
         worker.kill_pool()
     fleet.all_done(ident, 1)
+
+
+def test_what_is_more_urgent_overtakes_the_messages_before_it_whatever_its_lane(fleet: Fleet) -> None:
+    fleet.worker()
+    rows, ident = fleet.library.catalog.jobs, fleet.upload()
+    with fleet.held_up(ident, "54x"):
+        other = fleet.upload(*(f"{100 + number}x30" for number in range(4)))
+        rows.add([NewJob(kind="sweep", unique_key="urgent", priority=SOON)])
+        (urgent,) = [job for job in rows.find(kind="sweep") if job.priority == SOON]
+    fleet.all_done(other, 4)
+    until(lambda: urgent.id in [job.id for job in rows.find(kind="sweep", state="later")], DONE_S)
+    (swept_at,) = [job.due - timedelta(seconds=600) for job in rows.find(kind="sweep") if job.id == urgent.id]
+    rows.drop(ids=[urgent.id])
+    made_at = sorted(variant.created for variant in fleet.library.catalog.variants.of(other))
+    assert swept_at < made_at[1], "one at most was begun before it was known"
 
 
 def test_a_broker_that_is_emptied_by_hand(fleet: Fleet) -> None:
