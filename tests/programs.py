@@ -61,6 +61,11 @@ class Program:
     def pause(self) -> None:
         """Stop it without closing anything: connections hang."""
         os.killpg(self.process.pid, signal.SIGSTOP)
+        until(self._stands_still)  # on another processor it goes on for a moment, and may answer yet
+
+    def _stands_still(self) -> bool:
+        how = os.WSTOPPED | os.WNOWAIT | os.WNOHANG
+        return os.waitid(os.P_PID, self.process.pid, how) is not None
 
     def resume(self) -> None:
         os.killpg(self.process.pid, signal.SIGCONT)
