@@ -125,3 +125,11 @@ def test_celery_needs_a_broker_of_a_kind_that_is_tried() -> None:
         load({"jobs": "celery", "broker": "sqs://user:hush@host"}, {})
     settings = load({"jobs": "celery", "broker": "amqp://user:hush@host//"}, {})
     assert "hush" not in repr(settings) + str(shown(settings))
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_no_number_is_endless(value: str) -> None:
+    floats = [name for name, field in Settings.model_fields.items() if field.annotation is float]
+    with pytest.raises(SettingsError) as refused:
+        load(dict.fromkeys(floats, value), {})
+    assert [name for name in floats if f"{name}='{value}'" not in str(refused.value)] == []

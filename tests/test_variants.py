@@ -239,3 +239,15 @@ def _made(making: Flight[Variant]) -> Variant:
     """Wait until the variant is stored too."""
     making.landed.result(WAIT_S)
     return making.delivered.result(0)
+
+
+def test_closing_does_not_wait_for_what_another_process_makes(tmp_path: Path, watched: WatchedEngine) -> None:
+    with Library.open(tmp_path, engine=watched, patience_s=600) as library:
+        image = library.add(JPG, ident="cat")
+        wanted = Transform(width=60, format="jpg")
+        with library.locks.hold(library.shelf.key("cat", wanted), patience_s=0):
+            waits = library.make(image, wanted)
+            library.close()
+            with pytest.raises(Busy):
+                waits.delivered.result(0)
+    assert watched.rendered == []

@@ -46,7 +46,7 @@ _LIMITS, _RENDERER = Limits(), RendererLimits()
 class Settings(BaseModel):
     """Everything that can be set. Frozen; every field has a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     data: Path = Field(
         Path("data"),
@@ -177,7 +177,6 @@ class Settings(BaseModel):
     queue_s: float = Field(
         20.0,
         gt=0,
-        allow_inf_nan=False,
         description="Seconds of work for each renderer that they may be, estimated from pixels and formats; beyond "
         "it: 503.",
     )
@@ -194,7 +193,6 @@ class Settings(BaseModel):
     job_lease_s: float = Field(
         60.0,
         ge=1,
-        allow_inf_nan=False,
         description="Seconds after which a job is begun again whose process was killed.",
     )
     broker: Annotated[SecretStr | None, AfterValidator(check_broker)] = Field(
@@ -205,7 +203,6 @@ class Settings(BaseModel):
     job_resend_s: float = Field(
         60.0,
         ge=1,
-        allow_inf_nan=False,
         description="Seconds after which Celery is told once more of a job that nobody has begun.",
     )
 
@@ -213,14 +210,12 @@ class Settings(BaseModel):
         20.0,
         gt=0,
         le=3600,
-        allow_inf_nan=False,
         description="Seconds for finishing what is under way after SIGTERM; what is left then is cut.",
     )
     drain_delay_s: float = Field(
         0.0,
         ge=0,
         le=3600,
-        allow_inf_nan=False,
         description="Seconds before that for which `/readyz` is 503 already and new requests are still answered, so "
         "that load balancers notice.",
     )

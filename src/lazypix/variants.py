@@ -15,7 +15,7 @@ from lazypix.admission import Piece
 from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog, Image, StoredVariant
 from lazypix.cost import rendering_s
-from lazypix.errors import RendererLost
+from lazypix.errors import Busy, RendererLost
 from lazypix.formats import by_name
 from lazypix.lease.flight import Flight, SingleFlight, Work
 from lazypix.lease.holding import FREE, Holder, Turn
@@ -76,10 +76,12 @@ class Variants:
         self._holder = holder
         self._patience_s = patience_s
         self._flights: SingleFlight[Variant] = SingleFlight()
+        self._is_stopping = False
         self._quarantine = Quarantine(catalog, backlog, limits)
 
     def stop_making(self) -> None:
         """Finish what is being made, and make nothing any more; what others make is not waited for."""
+        self._is_stopping = True
         if self._holder is not None:
             self._holder.stop_waiting()
         self._backlog.stop()
@@ -116,7 +118,7 @@ class Variants:
         timer = _Timer()
 
         def work(deliver: Callable[[Variant], None]) -> None:
-            with self._turn(image, transform, key, may_wait=partial(self._backlog.step_aside, piece)) as turn:
+            with self._turn(image, transform, key, may_wait=partial(self._may_wait, piece)) as turn:
                 found = self.stored(image, transform)  # another process may have made it meanwhile
                 if found is not None:
                     deliver(found)
@@ -156,6 +158,11 @@ class Variants:
                 may_wait=may_wait,
             ) as turn:
                 yield turn
+
+    def _may_wait(self, piece: Piece) -> bool:
+        if self._is_stopping:
+            raise Busy("Shutting down; ask again in a moment")
+        return self._backlog.step_aside(piece)
 
     def _rendered(self, image: Image, plan: Plan, key: str, piece: Piece) -> bytes:
         originals = self._originals

@@ -38,7 +38,7 @@ class KeyLocks:
     def hold(self, key: str, *, patience_s: float, may_wait: Callable[[], bool] = lambda: True) -> Iterator[bool]:
         """Hold the lock of `key`; give True, or False when it was not to be had for `patience_s` seconds.
 
-        When it is not to be had at once, `may_wait` is asked whether it is waited for at all.
+        While it is not to be had, `may_wait` is asked again and again whether to wait; what it raises is raised.
         """
         number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
         name = "keys" if _SET_BYTE_LOCK else f"{number % _STRIPES:03x}"
@@ -80,13 +80,9 @@ class FolderInUse:
 
 def _wait_for(take: Callable[[], bool], patience_s: float, may_wait: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + patience_s
-    if take():
-        return True
-    if not may_wait():
-        return False
     wait_s = _FIRST_WAIT_S
     while not take():
-        if time.monotonic() >= deadline:
+        if not may_wait() or time.monotonic() >= deadline:
             return False
         time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
