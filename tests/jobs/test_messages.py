@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from amqp.exceptions import NotFound
+from kombu.connection import Connection
 from redis import Redis
 from tests import programs
 from tests.waiting import until
@@ -15,7 +17,7 @@ from tests.waiting import until
 from lazypix.catalog import Catalog
 from lazypix.catalog.jobs import NewJob
 from lazypix.jobs import messages
-from lazypix.jobs.messages import QUEUE, Sender, make_app
+from lazypix.jobs.messages import ENOUGH, QUEUE, Sender, make_app
 
 
 def test_a_broker_that_hangs_is_noticed_and_told_again_when_it_goes_on(
@@ -38,3 +40,35 @@ def test_a_broker_that_hangs_is_noticed_and_told_again_when_it_goes_on(
                 os.kill(redis.process.pid, signal.SIGCONT)
             told = looking.llen(QUEUE)
             until(lambda: looking.llen(QUEUE) > told, 60)
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_messages_do_not_pile_up_while_nobody_works(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with ExitStack() as stack:
+        if kind == "redis":
+            url = f"redis://{stack.enter_context(programs.redis(tmp_path)).address}/0"
+        else:
+            url = f"amqp://guest:guest@{request.getfixturevalue('rabbitmq').address}//"
+        catalog = stack.enter_context(closing(Catalog.sqlite(tmp_path / "catalog.sqlite")))
+
+        def lying() -> int:
+            with Connection(url) as connection:  # type: ignore[no-untyped-call]
+                if kind == "redis":
+                    return int(connection.default_channel.client.llen(QUEUE))
+                try:
+                    return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
+                except NotFound:  # nothing was sent yet
+                    return 0
+
+        catalog.jobs.add([NewJob(kind="work") for _ in range(ENOUGH)])
+        sender = stack.enter_context(closing(Sender(make_app(url), catalog.jobs, unheard_s=0)))
+        for expected in (500, ENOUGH):
+            sender.resend()
+            until(lambda: lying() == expected, 30, lambda: str(lying()))  # noqa: B023
+        for _ in range(3):
+            sender.resend()
+        catalog.jobs.add([NewJob(kind="work")])  # what is new is told all the same, behind what was told before
+        until(lambda: lying() > ENOUGH, 30, lambda: str(lying()))
+        assert lying() == ENOUGH + 1

@@ -19,8 +19,9 @@ from lazypix.catalog.jobs import JobRows
 from lazypix.errors import LazypixError, SettingsError
 
 try:
+    from amqp.exceptions import AMQPError
     from celery import Celery, signals
-    from kombu.exceptions import KombuError, OperationalError
+    from kombu.exceptions import KombuError
 except ModuleNotFoundError:
     raise SettingsError("Celery needs another package: pip install 'lazypix[celery]'") from None
 
@@ -46,6 +47,9 @@ _REDIS = {
     "health_check_interval": 10,
 }
 _MOST_WAITING = 10_000
+_FAILURES = (KombuError, AMQPError, OSError)
+ENOUGH = 1000
+"""Messages that lie in the broker: with so many, none is sent again, as any of them has the next job carried out."""
 
 
 def make_app(broker: str) -> Celery:
@@ -103,14 +107,25 @@ class Sender:
                 return
 
     def resend(self) -> None:
-        """Tell of jobs whose time has come, or that nobody began for long."""
-        self.send(self._rows.unannounced(for_s=self._unheard_s))
+        """Tell of jobs whose time has come, or that nobody began for long; not while the broker has `ENOUGH`."""
+        if self._undelivered() + self._waiting.qsize() < ENOUGH:
+            self.send(self._rows.unannounced(for_s=self._unheard_s))
 
     def close(self) -> None:
         """Send what is left if the broker is there, and stop."""
         self._closing.set()
         self._thread.join(timeout=2 * _PATIENCE_S)
         self._app.close()
+
+    def _undelivered(self) -> int:
+        """Return how many messages lie in the broker; 0 also when it does not say."""
+        with self._app.connection_for_write() as connection:
+            try:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=_PATIENCE_S)
+                return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
+            except (*_FAILURES, *connection.connection_errors) as error:  # or there is no queue yet
+                log.debug("the broker does not say how many messages it has: %s", type(error).__name__)
+                return 0
 
     def _work(self) -> None:
         resend_at = time.monotonic() + random.uniform(0, self._resend_every_s or 0)  # noqa: S311  # jitter
@@ -133,7 +148,7 @@ class Sender:
         once_more: dict[str, Any] = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
         try:
             self._app.send_task(JOB, args=[job_id], retry=True, retry_policy=once_more, ignore_result=True)
-        except (OperationalError, KombuError, OSError) as error:
+        except _FAILURES as error:
             if not self._is_away:
                 log.warning("the broker is away (%s): jobs are sent when it is back", type(error).__name__)
             self._is_away = True
