@@ -13,7 +13,8 @@ import typer
 from lazypix import errors
 from lazypix.cli.main import app
 from lazypix.formats import FORMATS
-from lazypix.settings import PREFIX, Settings
+from lazypix.setting_sources import PREFIX
+from lazypix.settings import Settings
 from lazypix.transform import OPTIONS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"

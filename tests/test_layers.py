@@ -14,7 +14,7 @@ SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "orders", "cache",
-    "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "setting_rules", "settings",
+    "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "setting_rules", "setting_sources", "settings",
     "jobs", "composition", "nginx", "server", "celery", "cli", "__main__",
 ]
 # fmt: on

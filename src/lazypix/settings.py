@@ -5,9 +5,7 @@ The environment wins over the file, arguments win over both. All faults are repo
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,15 +29,10 @@ from lazypix.setting_rules import (
     open_to_all,
     secrets_of,
 )
+from lazypix.setting_sources import DEFAULT_FILE, FILE_VARIABLE, PREFIX, read_environment, read_file
 from lazypix.stores.addresses import without_secrets
 
-PREFIX = "LAZYPIX_"
-FILE_VARIABLE = "LAZYPIX_CONFIG"
-"""Names the TOML file; without it `lazypix.toml` in the working directory is read, if it is there."""
-DEFAULT_FILE = "lazypix.toml"
-
 _MIB = 1024 * 1024
-_LISTS = ("api_keys", "outbound_allow", "outbound_ports")
 _LIMITS, _RENDERER = Limits(), RendererLimits()
 
 
@@ -318,8 +311,8 @@ def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, s
         SettingsError: names every fault: the setting, its value, and what is accepted.
     """
     path = environment.get(FILE_VARIABLE)
-    file, file_faults = _read_file(Path(path) if path else Path(DEFAULT_FILE), required=bool(path))
-    variables, variable_faults = _read_environment(environment)
+    file, file_faults = read_file(Path(path) if path else Path(DEFAULT_FILE), required=bool(path))
+    variables, variable_faults = read_environment(environment, Settings.model_fields)
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     values = {**file, **variables, **given}
     sources = dict.fromkeys(file, path or DEFAULT_FILE) | {name: PREFIX + name.upper() for name in variables}
@@ -354,36 +347,6 @@ def shown(settings: Settings) -> dict[str, Any]:
     values = settings.model_dump(mode="json")
     values |= {name: without_secrets(values[name]) for name in ("store", "replica")}
     return values | {"replicas": [replica.shown() for replica in settings.replicas]}
-
-
-def _read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], list[str]]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), []
-    except FileNotFoundError:
-        return {}, [f"{FILE_VARIABLE}={path}: there is no such file"] if required else []
-    except (OSError, ValueError) as error:
-        return {}, [f"{path}: {error}"]
-
-
-def _read_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    values: dict[str, Any] = {}
-    faults = []
-    for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name not in Settings.model_fields:
-            faults.append(f"{variable}: there is no such setting; `lazypix config` lists them")
-        elif name in _LISTS:
-            values[name] = [part.strip() for part in text.split(",") if part.strip()]
-        elif name == "replicas":
-            try:
-                values[name] = json.loads(text)
-            except ValueError:
-                faults.append(f'{variable} is not JSON; accepted: an array of objects, such as [{{"name": …}}]')
-        else:
-            values[name] = text
-    return values, faults
 
 
 def _fault(item: Any, sources: Mapping[str, str]) -> str:
