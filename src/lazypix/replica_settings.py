@@ -43,7 +43,7 @@ class Profile:
 PROFILES = {
     # Source: cloud.baidu.com/doc/BOS/s/xjwvyq9l4 (S3's domains), /s/Ck1rk80hn (no bucket in paths since June 2024)
     "bos": Profile(endpoint="https://{bucket}.s3.{region}.bcebos.com", region="bj", virtual_hosted=True),
-    # Source: developer.qiniu.com/kodo/4088/s3-access-domainname
+    # Source: developer.qiniu.com/kodo/4088/s3-access-domainname, as others reprint it
     "kodo": Profile(endpoint="https://s3.{region}.qiniucs.com", region="cn-east-1"),
 }
 
