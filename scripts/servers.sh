@@ -29,6 +29,7 @@ install redis-server redis-server
 install memcached memcached
 install rabbitmq-server rabbitmq-server
 install openssl openssl
+install chromium chromium
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install initdb postgresql
 
 # Azure's storage emulator comes from npm, into a folder of its own.

@@ -13,9 +13,9 @@ import lazypix
 SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "formats", "filenames", "tokens", "transform", "plan", "cost", "keys", "signing", "http", "dialects", "engine", "outbound", "stores", "catalog", "orders", "cache",
-    "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "originals", "quarantine", "sharing", "shelf", "variants", "replicas", "library", "handover", "delivery", "upkeep", "replica_settings", "setting_rules", "setting_sources", "settings",
-    "jobs", "composition", "nginx", "server", "celery", "cli", "__main__",
+    "errors", "formats", "filenames", "thumbhash", "tokens", "transform", "plan", "cost", "keys", "credentials", "signing", "http", "dialects", "gate", "addresses", "references", "markup", "engine", "outbound", "stores", "catalog", "orders", "cache",
+    "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "fetching", "originals", "resumable", "quarantine", "sharing", "shelf", "variants", "replicas", "parts", "library", "handover", "delivery", "upkeep", "replica_settings", "setting_rules", "setting_sources", "setting_groups", "settings",
+    "jobs", "composition", "nginx", "server", "wsgi", "contrib", "client", "celery", "cli", "__main__",
 ]
 # fmt: on
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
@@ -23,21 +23,25 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "pebble": "engine",
     "sqlalchemy": "catalog",
     "alembic": "catalog",
-    "starlette": "server",
+    "starlette": ("server", "contrib"),
     "uvicorn": "server",
     "asyncio": "server",
     "python_multipart": "server",
     "typer": "cli",
-    "pydantic": ("replica_settings", "setting_rules", "settings", "composition"),
+    "pydantic": ("replica_settings", "setting_rules", "setting_groups", "settings", "composition"),
     "redis": ("cache", "changes", "lease"),
     "psycopg": "changes",
     "pymemcache": ("cache", "lease", "stores"),
     "obstore": "stores",
     "celery": "jobs",
     "kombu": "jobs",
-    "httpx": "outbound",
+    "httpx": ("outbound", "client"),
     "httpcore": "outbound",
     "prometheus_client": "server",
+    "django": "contrib",
+    "fastapi": "contrib",
+    "flask": "contrib",
+    "wheezy": "contrib",
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

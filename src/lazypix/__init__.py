@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from lazypix.errors import LazypixError
     from lazypix.library import Library
     from lazypix.plan import Limits
+    from lazypix.references import ImageReference
     from lazypix.tokens import Focal, Region
     from lazypix.transform import Transform
     from lazypix.variants import Variant
 
-__all__ = ["Focal", "Image", "LazypixError", "Library", "Limits", "Region", "Transform", "Variant", "__version__"]
+__all__ = [
+    "Focal", "Image", "ImageReference", "LazypixError", "Library", "Limits", "Region", "Transform", "Variant",
+    "__version__",
+]  # fmt: skip
 __version__ = version("lazypix")
 
 # Where each public name lives. They are imported when first asked for, so that a renderer process, which needs
@@ -23,6 +27,7 @@ __version__ = version("lazypix")
 _HOMES = {
     "Focal": "lazypix.tokens",
     "Image": "lazypix.catalog",
+    "ImageReference": "lazypix.references",
     "LazypixError": "lazypix.errors",
     "Library": "lazypix.library",
     "Limits": "lazypix.plan",

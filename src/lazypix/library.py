@@ -2,131 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from lazypix.answers import SharedAnswers
-from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.catalog.job_values import NewJob
-from lazypix.changes import Changes
-from lazypix.changes.opening import changes_of
-from lazypix.dialects.native import address
 from lazypix.engine import Engine
-from lazypix.errors import StoreFailed
-from lazypix.generations import Generations
-from lazypix.incoming import Incoming, IncomingFolder
-from lazypix.keys import KeyScheme, check_ident
-from lazypix.lease import Leases
+from lazypix.incoming import Incoming
+from lazypix.keys import check_ident
 from lazypix.lease.flight import Flight
-from lazypix.lease.holding import Holder
-from lazypix.lease.locks import FolderInUse, KeyLocks
 from lazypix.lease.opening import open_leases
-from lazypix.orders import Orders, Wish
-from lazypix.originals.reading import Originals
-from lazypix.originals.removing import Removals
-from lazypix.originals.uploading import JobsOf, Uploads
-from lazypix.plan import Limits
-from lazypix.replicas.replica import Replica
-from lazypix.sharing import Sharing
-from lazypix.shelf import Shelf
+from lazypix.orders import Wish
+from lazypix.originals.uploading import JobsOf
+from lazypix.parts import LibraryParts, Options
 from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
 from lazypix.stores.local import LocalStore, make_folder
 from lazypix.transform import Transform
-from lazypix.variants import Variant, Variants, natural_format
-
-log = logging.getLogger("lazypix")
+from lazypix.variants import Variant, natural_format
 
 
-class Library:
+class Library(LibraryParts):
     """A collection of images. Safe to use from many threads; several processes may open the same one.
 
-    Built from parts; `Library.open` is the embedded default. Close it, or use it as a context manager.
+    `Library.open` is the embedded default. Close it, or use it as a context manager.
     """
-
-    def __init__(
-        self,
-        *,
-        catalog: Catalog,
-        store: BlobStore,
-        engine: Engine,
-        folder: Path,
-        replicas: Sequence[Replica] = (),
-        limits: Limits | None = None,
-        keys: KeyScheme | None = None,
-        base_url: str = "",
-        queue: int = 256,
-        queue_s: float = 60.0,
-        patience_s: float = 30.0,
-        facts_ttl_s: float = 2.5,
-        undelete_s: float = 0.0,
-        max_variants: int = 0,
-        max_variant_bytes: int = 0,
-        sidecars: bool = False,
-        shared: SharedAnswers | None = None,
-        changes: Changes | None = None,
-        leases: Leases | None = None,
-        lease_s: float = 15.0,
-        purges: bool = False,
-        tidies: bool = True,
-    ) -> None:
-        """Put a library together.
-
-        `folder`, on this machine, holds incoming files and locks; all processes of a machine share it. `replicas`
-        receive what is stored: by jobs, which are added here, and carried out by a server or worker. `queue` bounds
-        the variants being made or waiting, and `queue_s` how many seconds of work for each renderer they are
-        estimated to be; `patience_s` is how long work is waited for, `facts_ttl_s` how long facts are believed that
-        another machine may have changed. For `undelete_s` seconds a deleted image can be had back. `max_variants` of
-        one image and `max_variant_bytes` of all are kept, 0: as many as come. With `sidecars`, filename and metadata
-        are stored beside each original too, so that the catalog can be rebuilt from the store alone. `shared` are
-        answers in a cache of several machines. `changes` tell of deletions on other machines, unless given in the
-        catalog's own way; see `listen`. By `leases`, closed with the library, one machine at a time makes a
-        variant; that of one that dies ends after `lease_s` seconds. If it `purges`, a CDN
-        is told by jobs of what it must not serve any more.
-        It `tidies` when it is opened and nobody else is at work: what killed processes left goes, and the trash of
-        which the time is over.
-        """
-        self._folder = folder
-        self.catalog = catalog
-        self.store = store
-        self.replicas = tuple(replicas)
-        self.orders = Orders(replicas={replica.name: replica.what for replica in replicas}, purges=purges)
-        self.engine = engine
-        self.backlog = Backlog(engine, places=queue, seconds=queue_s)
-        self.limits = limits or Limits()
-        self.keys = keys or KeyScheme()
-        self.base_url = base_url.rstrip("/")
-        self.undelete_s = undelete_s
-        self.incoming = IncomingFolder(folder / "incoming", self.limits.max_bytes)
-        self.generations = Generations(folder / "generations")
-        self.sharing = Sharing(shared) if shared is not None else None
-        self.changes = changes or changes_of(catalog)
-        self.originals = Originals(
-            catalog=catalog, store=store, keys=self.keys, incoming=self.incoming, generations=self.generations,
-            changes=self.changes, facts_ttl_s=facts_ttl_s,
-            end_shared=self.sharing.forget if self.sharing is not None else None,
-        )  # fmt: skip
-        self.removals = Removals(self.originals, catalog=catalog, store=store, keys=self.keys, orders=self.orders)
-        self.uploads = Uploads(
-            self.originals, self.removals, catalog=catalog, store=store, engine=self.backlog, keys=self.keys,
-            limits=self.limits, patience_s=patience_s, sidecars=sidecars,
-        )  # fmt: skip
-        self.locks = KeyLocks(folder / "locks")
-        self.shelf = Shelf(
-            catalog=catalog, store=store, keys=self.keys, orders=self.orders, max_variants=max_variants,
-            max_bytes=max_variant_bytes,
-        )  # fmt: skip
-        self._holder = Holder(leases, ttl_s=lease_s) if leases is not None else None
-        self._variants = Variants(
-            catalog=catalog, shelf=self.shelf, backlog=self.backlog, limits=self.limits, originals=self.originals,
-            locks=self.locks, holder=self._holder, patience_s=patience_s,
-        )  # fmt: skip
-        self._in_use = FolderInUse(folder / "in-use")
-        self._in_use.join(when_alone=self._sweep_all if tidies else lambda: None)
 
     @classmethod
     def open(
@@ -142,7 +44,8 @@ class Library:
 
         `catalog` and `store` may be addresses: `postgresql://user@host/database`, `s3://bucket/prefix?endpoint=…`.
 
-        `options` go to `Library`. Unless they say otherwise, a catalog that other machines can use gives leases.
+        `options` are those of `Options`. Unless they say otherwise, a catalog that other machines can use gives
+        leases.
         """
         root = Path(folder)
         make_folder(root)
@@ -156,31 +59,10 @@ class Library:
             catalog = Catalog.open(catalog) if catalog else Catalog.sqlite(root / "catalog.sqlite")
         if "leases" not in options:
             options["leases"] = open_leases(None, catalog)
-        return cls(catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root, **options)
-
-    def listen(self) -> None:
-        """Hear from now on what other processes change, on other machines too, in a thread that lives until `close`.
-
-        For processes that stay, and remember; once, before anything is asked of the library. Without it what they
-        remember is believed for its time to live, unless a process of the same machine changes it.
-        """
-        self.changes.subscribe(self.generations.change, self.generations.change_all)
-
-    def close(self) -> None:
-        """Finish what is being made, then close all parts; a second time does nothing."""
-        self._variants.stop_making()
-        self.changes.close()
-        if self.sharing is not None:
-            self.sharing.close()
-        self.backlog.close()
-        self.shelf.close()
-        if self._holder is not None:
-            self._holder.close()
-        self.catalog.close()
-        self.store.close()
-        for replica in self.replicas:
-            replica.store.close()
-        self._in_use.leave()
+        return cls(
+            catalog=catalog, store=store or LocalStore(root / "images"), engine=engine, folder=root,
+            options=Options(**options),
+        )  # fmt: skip
 
     def __enter__(self) -> Library:
         return self
@@ -358,7 +240,7 @@ class Library:
         Raises:
             BadIdent, BadTransform: malformed.
         """
-        return self.base_url + address(ident, transform, format)
+        return self.addresses.url(ident, transform, format=format)
 
     def check(self) -> None:
         """Ask catalog and store for a sign of life.
@@ -368,33 +250,3 @@ class Library:
         """
         self.catalog.ping()
         self.store.check()
-
-    # --- upkeep ------------------------------------------------------------------------------------------------
-
-    def sweep(self, *, older_than_s: float = 3600) -> int:
-        """Remove what killed processes left behind, if it is this old; return how many things were removed.
-
-        An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
-        """
-        incomplete = self.incoming.sweep(older_than_s=older_than_s)
-        unfinished = self.removals.sweep(older_than_s=older_than_s)
-        self.shelf.evict()
-        self.catalog.leases.sweep(older_than_s=older_than_s)
-        return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)
-
-    def _sweep_all(self) -> None:
-        """Remove all leftovers: nobody else uses the folder.
-
-        Other machines may use catalog and store all the same, unless the catalog is in the folder: what looks left
-        over there may be under way somewhere, and goes by its age.
-        """
-        try:
-            if self.catalog.is_alone_in(self._folder):
-                removed = self.sweep(older_than_s=0)
-            else:
-                removed = self.incoming.sweep() + self.sweep()
-        except StoreFailed as error:  # it may be back soon; what is left over then goes by its age
-            log.warning("leftovers could not be looked for: %s", error)
-            return
-        if removed:
-            log.info("removed %d leftovers of a process that was killed", removed)

@@ -46,6 +46,8 @@ class Probe:
     orientation: int = 1
     """EXIF orientation, 1..8. Source: Exif 2.32, 4.6.4 A, tag 0x0112."""
     alpha: bool = False
+    thumbhash: str | None = None
+    """A preview in some 25 bytes, base64; see `lazypix.thumbhash`. None: it was not made."""
 
     @property
     def upright_size(self) -> tuple[int, int]:

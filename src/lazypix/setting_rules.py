@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from lazypix.dialects.native import MOUNT
 from lazypix.outbound.rules import Rules, split_url
-from lazypix.signing import secret_bytes
+from lazypix.signing.messages import secret_bytes
 
 _SHORTEST_KEY = 16
 _ACCEL_PREFIX = re.compile(r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")

@@ -23,7 +23,7 @@ from tests.receiving import Received, Receiver, receiving
 from tests.server.running import Server, clean_environment
 from tests.waiting import until
 
-from lazypix.signing import ID, SIGNATURE, TIMESTAMP, is_signed
+from lazypix.signing.messages import ID, SIGNATURE, TIMESTAMP, is_signed
 from lazypix.stores import BlobStore
 
 SECRET = "a-secret-for-tests-of-callbacks"

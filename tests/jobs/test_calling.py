@@ -23,7 +23,7 @@ from lazypix.orders import Wish
 from lazypix.outbound.client import OutboundClient
 from lazypix.outbound.rules import Rules
 from lazypix.replicas.replica import Replica
-from lazypix.signing import ID, SIGNATURE
+from lazypix.signing.messages import ID, SIGNATURE
 from lazypix.stores.memory import MemoryStore
 
 

@@ -17,7 +17,7 @@ from lazypix.composition import make_runner, open_library
 from lazypix.errors import SettingsError
 from lazypix.jobs.runner import JobRunner
 from lazypix.settings import Settings, load, shown
-from lazypix.signing import is_signed, secret_bytes
+from lazypix.signing.messages import is_signed, secret_bytes
 from lazypix.upkeep.cleaning import purge
 
 PICTURE = jpg(noise(400, 300))

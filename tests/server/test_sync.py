@@ -16,7 +16,7 @@ from tests.receiving import Received, Receiver, receiving
 from tests.server.running import Server, running
 from tests.waiting import until
 
-from lazypix.signing import ID, SIGNATURE, TIMESTAMP, is_signed
+from lazypix.signing.messages import ID, SIGNATURE, TIMESTAMP, is_signed
 
 PHOTO = jpg(quadrants(600, 400))
 SECRET = "a-secret-for-tests-of-callbacks"

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from lazypix.errors import SettingsError
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision in `migrations/versions`; a test holds it to that."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -49,6 +49,8 @@ images = Table(
     Column("checked_us", BigInteger, nullable=False, server_default="0"),
     Column("damaged", Boolean, nullable=False, server_default=false()),
     Column("claim", String(32), nullable=True),  # whose upload or undoing is under way
+    Column("owner", String(32), nullable=True),  # the API key that it was uploaded with
+    Column("thumbhash", String(64), nullable=True),  # a preview in some 25 bytes, base64
     Index("images_by_state_and_time", "state", "created_us", "ident"),
     Index("images_by_state_and_since", "state", "since_us"),
     Index("images_by_filename", "state", "filename_key", "ident"),
@@ -133,4 +135,50 @@ changes = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("ident", Ident, nullable=False),
     sqlite_autoincrement=True,  # a number is never given twice
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", String(64), nullable=False),  # SHA-256 of the secret
+    Column("scopes", Text, nullable=False),  # separated by commas
+    Column("created_us", BigInteger, nullable=False),
+    Column("revoked_us", BigInteger, nullable=True),
+    # Quotas; 0: none. Then what is used of them, and of which minute since 1970 the requests are.
+    Column("max_images", BigInteger, nullable=False, server_default="0"),
+    Column("max_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("per_minute", Integer, nullable=False, server_default="0"),
+    Column("images", BigInteger, nullable=False, server_default="0"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Column("minute", BigInteger, nullable=False, server_default="0"),
+    Column("requests", Integer, nullable=False, server_default="0"),
+)
+
+# Where originals were downloaded from, and what their servers said of them.
+sources = Table(
+    "sources",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of the URL, which may be long
+    Column("url", Text, nullable=False),
+    Column("ident", Ident, nullable=False),  # of what is there now
+    Column("etag", Text, nullable=True),
+    Column("last_modified", Text, nullable=True),
+    Column("checked_us", BigInteger, nullable=False),
+    Index("sources_by_image", "ident"),
+)
+
+# Uploads that come in pieces, each of which is a blob until all are there.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("length", BigInteger, nullable=False),  # bytes of the whole
+    Column("position", BigInteger, nullable=False),  # bytes received
+    Column("metadata", JSON, nullable=False),
+    Column("owner", String(32), nullable=True),  # the API key
+    Column("ident", Ident, nullable=True),  # of the image that it became
+    Column("until_us", BigInteger, nullable=False),  # when what is there is thrown away
+    Index("uploads_by_end", "until_us"),
 )

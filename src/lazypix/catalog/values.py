@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from lazypix.formats import by_name
 from lazypix.plan import Probe
+from lazypix.references import ImageReference
+from lazypix.tokens import Focal
 
 State = Literal["pending", "withdrawn", "ready", "trashed", "deleting", "deleted", "gone"]
 """pending → ready → (trashed →) deleting → deleted → gone, or pending → withdrawn → no row at all.
@@ -41,6 +43,8 @@ class Image:
     """How many renderers were lost to this image."""
     damaged: bool = False
     """The stored original is not what was uploaded, or is gone, and has not been mended yet."""
+    owner: str | None = None
+    """Id of the API key that it was uploaded with."""
 
     @property
     def width(self) -> int:
@@ -61,6 +65,13 @@ class Image:
     def frames(self) -> int:
         """How many frames an animation has; 1 for a still image."""
         return self.probe.frames
+
+    def reference(self, *, focus: Focal | None = None) -> ImageReference:
+        """Return what an application keeps of the image; `focus` is what must be seen of it."""
+        return ImageReference(
+            ident=self.ident, width=self.width, height=self.height, format=self.format,
+            thumbhash=self.probe.thumbhash, focus=focus,
+        )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
         """Return what is known as JSON-able values: width and height in pixels, upright; size in bytes."""

@@ -15,7 +15,7 @@ from lazypix.jobs import Kind
 from lazypix.library import Library
 from lazypix.orders import CALLBACK, replicate
 from lazypix.outbound.client import OutboundClient
-from lazypix.signing import sign
+from lazypix.signing.messages import sign
 
 LANE = "callbacks"
 _ATTEMPTS, _FIRST_WAIT_S = 12, 5.0

@@ -14,7 +14,7 @@ from lazypix.jobs import Kind
 from lazypix.library import Library
 from lazypix.orders import PURGE
 from lazypix.outbound.client import OutboundClient
-from lazypix.signing import sign
+from lazypix.signing.messages import sign
 
 LANE = "purges"
 _ATTEMPTS = 12
@@ -44,7 +44,7 @@ def _urls(library: Library, job: Job) -> Iterable[str]:
     """Yield the canonical addresses of the original and of the variants that were stored, negotiated ones too."""
     assert job.ident is not None
     for image, _ in library.catalog.entries([job.ident]).values():
-        yield f"{library.base_url}/image/{image.ident}.{by_name(image.format).extension}"
+        yield f"{library.addresses.base_url}/image/{image.ident}.{by_name(image.format).extension}"
     yield library.url(job.ident)
     for stem, format_name in job.payload["variants"]:
         yield library.url(job.ident, stem, format=format_name)

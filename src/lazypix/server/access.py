@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
+from lazypix.credentials import Scope
 from lazypix.errors import Forbidden, Unauthorized
 from lazypix.http import Answer
 from lazypix.setting_rules import is_loopback
@@ -20,8 +21,8 @@ class WriteAccess:
         self._keys = {key: _fingerprint(key) for key in (k.get_secret_value().encode() for k in settings.api_keys)}
         self._base = split_url(settings.base_url)
 
-    def check(self, headers: Mapping[str, str]) -> str:
-        """Refuse a request that may not write; the names of `headers` in lower case.
+    def check(self, headers: Mapping[str, str], scope: Scope) -> str:  # noqa: ARG002
+        """Refuse a request that may not do what needs `scope`; the names of `headers` in lower case.
 
         Return who writes: a fingerprint of the key, or nothing where no key is needed.
 

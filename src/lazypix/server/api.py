@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -28,43 +28,36 @@ from lazypix.orders import Wish
 from lazypix.originals.uploading import JobsOf
 from lazypix.plan import check_size
 from lazypix.server.access import WriteAccess
+from lazypix.server.endpoints import Endpoints, finish_first
 from lazypix.server.forms import IMAGE, Form, receive_form
 from lazypix.server.metrics import metrics
-from lazypix.server.send import AnswerResponse
 from lazypix.server.wishes import echoed, read_wish
 from lazypix.settings import Settings
 from lazypix.upkeep.cleaning import purge
 
 _MOST_LISTED = 1000
-_LOOKERS = 16
 _READY_S = 5.0
 
-T = TypeVar("T")
-_Handler = Callable[[Request], Awaitable[Answer]]
-_Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
 
-
-class Api:
+class Api(Endpoints):
     """The routes besides the images themselves."""
 
     def __init__(
         self, settings: Settings, access: WriteAccess, library: Library, *, ready: Callable[[], bool] = lambda: True
     ) -> None:
+        super().__init__(settings, access, library)
         self._ready = ready
-        self._settings = settings
-        self._access = access
-        self._library = library
         self._rules = make_rules(settings)
         self._places = asyncio.Semaphore(settings.uploads)
         # Storing an upload waits for its decoding; it must not keep other requests from their threads.
         self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-upload")
-        self._looking = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="lazypix-api")
         self._checking = ThreadPoolExecutor(1, thread_name_prefix="lazypix-check")  # many ask for health, one looks
 
     def close(self) -> None:
         """Finish the uploads that are being stored."""
-        for pool in (self._storing, self._looking, self._checking):
-            pool.shutdown(wait=True, cancel_futures=pool is not self._storing)
+        self._storing.shutdown(wait=True)
+        self._checking.shutdown(wait=True, cancel_futures=True)
+        super().close()
 
     def routes(self) -> list[Route]:
         """Return the routes, for Starlette's router."""
@@ -74,12 +67,12 @@ class Api:
             Route("/image/{name}", self._writing(self.resize), methods=["POST"]),
             Route("/resize/{name}", self._writing(self.resize), methods=["POST"]),
             Route("/sync/{name}", self._writing(self.sync), methods=["POST"]),
-            Route("/image/{name}", self._writing(self.delete), methods=["DELETE"]),
-            Route("/undelete/{ident}", self._writing(self.undelete), methods=["POST"]),
-            Route("/variants/{ident}", self._writing(self.purge), methods=["DELETE"]),
-            Route("/images", self._writing(self.images), methods=["GET"]),
+            Route("/image/{name}", self._writing(self.delete, "delete"), methods=["DELETE"]),
+            Route("/undelete/{ident}", self._writing(self.undelete, "delete"), methods=["POST"]),
+            Route("/variants/{ident}", self._writing(self.purge, "delete"), methods=["DELETE"]),
+            Route("/images", self._writing(self.images, "admin"), methods=["GET"]),
             Route("/info/{ident}", self._answering(self.info), methods=["GET"]),
-            Route("/metrics", self._writing(self.metrics), methods=["GET"]),
+            Route("/metrics", self._writing(self.metrics, "admin"), methods=["GET"]),
             Route("/healthz", self._answering(self.healthz), methods=["GET"]),
             Route("/readyz", self._answering(self.readyz), methods=["GET"]),
         ]
@@ -198,7 +191,7 @@ class Api:
         add = partial(
             self._library.add_incoming, image, ident=ident, filename=form.filename, metadata=metadata, jobs=jobs
         )
-        return await _finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
+        return await finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -242,35 +235,6 @@ class Api:
                     raise BadUpload(f"Unknown field {name[:40]!r}; accepted: {', '.join(accepted)}")
             yield form
 
-    async def _in_time(
-        self,
-        work: Callable[..., T],
-        *args: Any,
-        pool: ThreadPoolExecutor | None = None,
-        seconds: float | None = None,
-        **options: Any,
-    ) -> T:
-        """Do blocking work in a thread; a store or catalog that hangs is not waited for longer than for an image."""
-        seconds = seconds or self._settings.request_deadline_s
-        task = asyncio.get_running_loop().run_in_executor(pool or self._looking, partial(work, *args, **options))
-        try:
-            return await asyncio.wait_for(task, seconds)
-        except TimeoutError:
-            raise Busy(f"Store or catalog did not answer within {seconds:g} seconds; ask again later") from None
-
-    def _writing(self, handle: _Handler) -> _Endpoint:
-        async def endpoint(request: Request) -> AnswerResponse:
-            request.state.caller = self._access.check(request.headers)
-            return AnswerResponse(await handle(request))
-
-        return endpoint
-
-    def _answering(self, handle: _Handler) -> _Endpoint:
-        async def endpoint(request: Request) -> AnswerResponse:
-            return AnswerResponse(await handle(request))
-
-        return endpoint
-
 
 def _metadata(text: str) -> dict[str, Any]:
     if not text.strip():
@@ -286,16 +250,3 @@ def _metadata(text: str) -> dict[str, Any]:
 
 def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
     return {"ident": ident, "sizes": echoed(sizes)}
-
-
-async def _finish_first(work: Awaitable[T]) -> T:
-    """Await work that runs in a thread to its end, also when the server cannot wait any more.
-
-    What is stored by then is acknowledged: its client had better know.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        return task.result()

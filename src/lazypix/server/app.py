@@ -24,6 +24,7 @@ from lazypix.http import Request as ImageRequest
 from lazypix.library import Library
 from lazypix.server.access import WriteAccess
 from lazypix.server.api import Api
+from lazypix.server.endpoints import Endpoints
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
 from lazypix.settings import Settings
@@ -115,7 +116,9 @@ class _Front:
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
         self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)
         api = Api(self._settings, self._access, library, ready=lambda: self._is_ready)
-        app.router.routes.extend(api.routes())
+        endpoints: list[Endpoints] = [api]
+        for each in endpoints:
+            app.router.routes.extend(each.routes())
         tidying = asyncio.create_task(_keep_tidy(library))
         jobs = begin_jobs(self._settings, library)
         try:
@@ -123,7 +126,8 @@ class _Front:
         finally:
             tidying.cancel()
             self._images.close()
-            await asyncio.to_thread(api.close)
+            for each in endpoints:
+                await asyncio.to_thread(each.close)
             if jobs is not None:
                 await asyncio.to_thread(jobs.close)
             await asyncio.to_thread(library.close)

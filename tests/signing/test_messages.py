@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazypix.signing import ID, SHORTEST_SECRET, SIGNATURE, TIMESTAMP, TOLERANCE_S, is_signed, secret_bytes, sign
+from lazypix.signing.messages import (
+    ID,
+    SHORTEST_SECRET,
+    SIGNATURE,
+    TIMESTAMP,
+    TOLERANCE_S,
+    is_signed,
+    secret_bytes,
+    sign,
+)
 
 SECRET = b"a secret of enough bytes"
 NOW = 1_700_000_000
@@ -84,7 +93,7 @@ def test_an_old_message_sent_again_is_refused(age_s: int, fine: bool) -> None:
 
 
 def test_the_example_for_receivers_knows_our_messages() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "how-to" / "callbacks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "callbacks.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)

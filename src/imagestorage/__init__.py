@@ -1,0 +1,1 @@
+"""Simplified image storage: lazy crop sizes, kept in S3. A façade on lazypix."""

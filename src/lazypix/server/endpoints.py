@@ -1,0 +1,90 @@
+"""What all routes of the server share: who may ask, blocking work done in threads, answers sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from lazypix.credentials import Scope
+from lazypix.errors import Busy
+from lazypix.http import Answer
+from lazypix.library import Library
+from lazypix.server.access import WriteAccess
+from lazypix.server.send import AnswerResponse
+from lazypix.settings import Settings
+
+LOOKERS = 16
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Answer]]
+Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
+
+
+class Endpoints:
+    """Some routes of the server. Closed when it ends."""
+
+    def __init__(self, settings: Settings, access: WriteAccess, library: Library) -> None:
+        self._settings = settings
+        self._access = access
+        self._library = library
+        self._looking = ThreadPoolExecutor(LOOKERS, thread_name_prefix="lazypix-api")
+
+    def routes(self) -> list[Route]:
+        """Return the routes, for Starlette's router."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Wait for what is being done in threads."""
+        self._looking.shutdown(wait=True, cancel_futures=True)
+
+    def _writing(self, handle: Handler, scope: Scope = "upload") -> Endpoint:
+        """Make an endpoint for who has a key of this scope; `request.state.caller` tells who."""
+
+        async def endpoint(request: Request) -> AnswerResponse:
+            request.state.caller = self._access.check(request.headers, scope)
+            return AnswerResponse(await handle(request))
+
+        return endpoint
+
+    def _answering(self, handle: Handler) -> Endpoint:
+        """Make an endpoint for everybody."""
+
+        async def endpoint(request: Request) -> AnswerResponse:
+            return AnswerResponse(await handle(request))
+
+        return endpoint
+
+    async def _in_time(
+        self,
+        work: Callable[..., T],
+        *args: Any,
+        pool: ThreadPoolExecutor | None = None,
+        seconds: float | None = None,
+        **options: Any,
+    ) -> T:
+        """Do blocking work in a thread; a store or catalog that hangs is not waited for longer than for an image."""
+        seconds = seconds or self._settings.request_deadline_s
+        task = asyncio.get_running_loop().run_in_executor(pool or self._looking, partial(work, *args, **options))
+        try:
+            return await asyncio.wait_for(task, seconds)
+        except TimeoutError:
+            raise Busy(f"Store or catalog did not answer within {seconds:g} seconds; ask again later") from None
+
+
+async def finish_first(work: Awaitable[T]) -> T:
+    """Await work that runs in a thread to its end, also when the server cannot wait any more.
+
+    What is stored by then is acknowledged: its client had better know.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        return task.result()

@@ -1,0 +1,27 @@
+"""Who may write, and who may ask for which sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+from lazypix.setting_rules import check_api_keys
+
+
+class AccessSettings(BaseModel):
+    """Who may write, and who may ask for which sizes."""
+
+    base_url: str = Field(
+        "",
+        description="Put before the URLs that are given out, such as `https://img.example`. "
+        "Web pages of this address may write without a key.",
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(check_api_keys)] = Field(
+        (),
+        description="Keys for writes, of 16 characters or more, sent as `Authorization: Bearer <key>`. "
+        "None: writes need no key, and are refused to web pages other than `base_url`'s.",
+    )
+    urls: Literal["open"] | None = Field(
+        None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
+    )
