@@ -60,6 +60,10 @@ class Endpoints:
 
         return endpoint
 
+    def _owner(self, request: Request) -> str | None:  # noqa: ARG002
+        """Return whose image it will be that this request uploads; None: nobody's in particular."""
+        return None
+
     async def _in_time(
         self,
         work: Callable[..., T],
