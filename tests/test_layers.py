@@ -13,7 +13,7 @@ import lazypix
 SOURCE = Path(lazypix.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "formats", "filenames", "thumbhash", "tokens", "transform", "plan", "cost", "keys", "credentials", "signing", "http", "dialects", "gate", "addresses", "references", "markup", "engine", "outbound", "stores", "catalog", "orders", "cache",
+    "errors", "formats", "filenames", "thumbhash", "tokens", "transform", "plan", "presets", "cost", "keys", "credentials", "signing", "http", "dialects", "gate", "addresses", "references", "markup", "engine", "outbound", "stores", "catalog", "orders", "cache",
     "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "fetching", "originals", "resumable", "quarantine", "sharing", "shelf", "variants", "replicas", "parts", "library", "handover", "delivery", "upkeep", "replica_settings", "setting_rules", "setting_sources", "setting_groups", "settings",
     "jobs", "composition", "nginx", "server", "wsgi", "contrib", "client", "celery", "cli", "__main__",
 ]

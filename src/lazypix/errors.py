@@ -11,6 +11,8 @@
     │   └── AddressRefused           400  address_refused
     ├── Unauthorized                 401  unauthorized
     ├── Forbidden                    403  forbidden
+    │   ├── BadSignature             403  bad_signature
+    │   └── LinkExpired              403  link_expired
     ├── NotFound                     404  not_found
     │   └── UnknownImage             404  unknown_image
     ├── MethodNotAllowed             405  method_not_allowed
@@ -101,6 +103,18 @@ class Forbidden(LazypixError):
 
     status = 403
     code = "forbidden"
+
+
+class BadSignature(Forbidden):
+    """The address needs a signature and has none, or one that is wrong or does not cover what is asked for."""
+
+    code = "bad_signature"
+
+
+class LinkExpired(Forbidden):
+    """The address was signed for some time, which is over."""
+
+    code = "link_expired"
 
 
 class NotFound(LazypixError):

@@ -178,8 +178,8 @@ class Library(LibraryParts):
     ) -> Variant:
         """Return a variant: the stored one, or one that is made and stored now.
 
-        `transform` may be its text. Without a format the original's is taken, or one that can hold it. Work in the
-        `background` goes behind all that others wait for.
+        `transform` may be its text, or a preset's name. Without a format the original's is taken, or one that can
+        hold it. Work in the `background` goes behind all that others wait for.
 
         Raises:
             BadIdent, UnknownImage: there is no such image.
@@ -188,7 +188,7 @@ class Library(LibraryParts):
             Busy: too many variants are being made.
         """
         image = self.get(ident)
-        wanted = Transform.parse(transform) if isinstance(transform, str) else transform
+        wanted = self.gate.presets.transform(transform) if isinstance(transform, str) else transform
         if format is not None:
             wanted = wanted.with_format(format)
         decided = wanted if wanted.format else wanted.as_format(natural_format(image, wanted))
@@ -232,15 +232,23 @@ class Library(LibraryParts):
         """
         return self._variants.make(image, transform, background=background)
 
-    def url(self, ident: str, transform: Transform | str = "full", *, format: str | None = None) -> str:
-        """Return the address of a variant; without a format the client's `Accept` header decides.
+    def url(
+        self,
+        ident: str,
+        transform: Transform | str = "full",
+        *,
+        format: str | None = None,
+        expires_s: float | None = None,
+        scope: str | None = None,
+    ) -> str:
+        """Return the address of a variant, signed where that is needed or asked for; see `Addresses.url`.
 
         No I/O: whether the image exists is not checked.
 
         Raises:
-            BadIdent, BadTransform: malformed.
+            BadIdent, BadTransform, BadRequest, BadSignature, SettingsError: as `Addresses.url`.
         """
-        return self.addresses.url(ident, transform, format=format)
+        return self.addresses.url(ident, transform, format=format, expires_s=expires_s, scope=scope)
 
     def check(self) -> None:
         """Ask catalog and store for a sign of life.

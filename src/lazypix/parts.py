@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lazypix.addresses import Addresses
+from lazypix.addresses import EXPIRY_STEP_S, Addresses
 from lazypix.answers import SharedAnswers
 from lazypix.backlog import Backlog
 from lazypix.catalog import Catalog
@@ -15,6 +15,7 @@ from lazypix.changes import Changes
 from lazypix.changes.opening import changes_of
 from lazypix.engine import Engine
 from lazypix.errors import StoreFailed
+from lazypix.gate import Gate
 from lazypix.generations import Generations
 from lazypix.incoming import IncomingFolder
 from lazypix.keys import KeyScheme
@@ -41,6 +42,10 @@ class Options:
 
     base_url: str = ""
     """Put before the addresses that are given out."""
+    gate: Gate = field(default_factory=Gate)
+    """Who may ask for which variants, the keys of signed links, and presets."""
+    expiry_step_s: int = EXPIRY_STEP_S
+    """What the expiry of links is rounded up to; see `Addresses`."""
     limits: Limits = field(default_factory=Limits)
     keys: KeyScheme = field(default_factory=KeyScheme)
     replicas: Sequence[Replica] = ()
@@ -93,7 +98,8 @@ class LibraryParts:
         self.replicas = tuple(chosen.replicas)
         self.limits = chosen.limits
         self.keys = chosen.keys
-        self.addresses = Addresses(base_url=chosen.base_url)
+        self.gate = chosen.gate
+        self.addresses = Addresses(base_url=chosen.base_url, gate=chosen.gate, expiry_step_s=chosen.expiry_step_s)
         self.undelete_s = chosen.undelete_s
         self.backlog = Backlog(engine, places=chosen.queue, seconds=chosen.queue_s)
         self.incoming = IncomingFolder(folder / "incoming", self.limits.max_bytes)

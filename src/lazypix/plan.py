@@ -187,6 +187,16 @@ def check_size(transform: Transform, limits: Limits) -> Transform:
     return transform
 
 
+def largest(transform: Transform) -> tuple[int, int] | None:
+    """Return the width and height that a result never exceeds, whatever the image; None: there is no such bound.
+
+    Where one side follows from the image (`300x`, `fit=outside`), it may be of any length.
+    """
+    if transform.width is None or transform.height is None or transform.fit == "outside":
+        return None
+    return _px(transform.width, transform.dpr), _px(transform.height, transform.dpr)
+
+
 def make_plan(transform: Transform, probe: Probe, limits: Limits) -> Plan:
     """Resolve a transform, whose format is decided, against one image.
 

@@ -3,10 +3,12 @@
 ::
 
     <canonical text>/<ident>.<ext>      200x100,fit=cover/0190….webp
+    @<preset>/<ident>.<ext>             @thumb/0190….webp
     <ident>.<ext>?<options>             0190….webp?width=200&height=100&fit=cover
     <ident>.<ext>                       the whole image
 
-Without an extension, or with `.auto`, the format is negotiated.
+Without an extension, or with `.auto`, the format is negotiated. A preset is its transform under a name; it is written
+as its text.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from lazypix.dialects import AUTO, Target, Wanted, split_name, with_extension
 from lazypix.errors import BadRequest
 from lazypix.keys import check_ident
+from lazypix.presets import Presets
 from lazypix.transform import Transform
 
 MOUNT = "/image/"
@@ -25,6 +28,9 @@ class Native:
 
     name = "native"
 
+    def __init__(self, presets: Presets | None = None) -> None:
+        self._presets = presets or Presets()
+
     def parse(self, target: Target) -> Wanted | None:
         if len(target.segments) > 2:
             return None
@@ -33,7 +39,7 @@ class Native:
             return with_extension(ident, Transform.from_options(target.query), extension)
         if target.query:
             raise BadRequest(f"Unknown option {target.query[0][0]!r}; the size stands in the path already")
-        return with_extension(ident, Transform.parse(target.segments[0]), extension)
+        return with_extension(ident, self._presets.transform(target.segments[0]), extension)
 
     def format(self, wanted: Wanted) -> str:
         extension = wanted.source_format or wanted.transform.format or AUTO

@@ -6,8 +6,15 @@ from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.imageserver import ImageServer
 from lazypix.dialects.native import Native
 from lazypix.errors import NotFound
+from lazypix.presets import Presets
 
-DIALECTS: tuple[Dialect, ...] = (ImageServer(), Native())
+
+def with_presets(presets: Presets) -> tuple[Dialect, ...]:
+    """Return all dialects; the native one knows these presets."""
+    return (ImageServer(), Native(presets))
+
+
+DIALECTS = with_presets(Presets())
 
 
 def parse(target: Target, dialects: tuple[Dialect, ...] = DIALECTS) -> Wanted:

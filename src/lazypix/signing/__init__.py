@@ -1,1 +1,1 @@
-"""What is signed with HMAC-SHA256: `messages` to others. Pure, and in constant time."""
+"""What is signed with HMAC-SHA256: `messages` to others, `links` to images. Pure, and in constant time."""
