@@ -14,7 +14,8 @@
     │   ├── BadSignature             403  bad_signature
     │   └── LinkExpired              403  link_expired
     ├── NotFound                     404  not_found
-    │   └── UnknownImage             404  unknown_image
+    │   ├── UnknownImage             404  unknown_image
+    │   └── SourceMissing            404  source_missing
     ├── MethodNotAllowed             405  method_not_allowed
     ├── TooSlow                      408  too_slow
     ├── IdentTaken                   409  ident_taken
@@ -26,6 +27,7 @@
     │   └── RenderTimeout            422  render_timeout
     ├── Quarantined                  422  quarantined
     ├── Unreachable                  502  unreachable
+    │   └── SourceFailed             502  source_failed
     ├── Busy                         503  busy
     ├── StoreFailed                  503  store_failed
     │   ├── OriginalDamaged          503  original_damaged
@@ -130,6 +132,12 @@ class UnknownImage(NotFound):
     code = "unknown_image"
 
 
+class SourceMissing(NotFound):
+    """The server of a URL says that there is nothing (404), or nothing any more (410)."""
+
+    code = "source_missing"
+
+
 class MethodNotAllowed(LazypixError):
     """The address exists, but not for this HTTP method."""
 
@@ -204,6 +212,12 @@ class Unreachable(LazypixError):
 
     status = 502
     code = "unreachable"
+
+
+class SourceFailed(Unreachable):
+    """The server of a URL answered, but not with something that can be downloaded; its status is told."""
+
+    code = "source_failed"
 
 
 class Busy(LazypixError):

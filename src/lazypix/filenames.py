@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
+from email.message import Message
 from pathlib import PurePath
+from urllib.parse import unquote, urlsplit
 
 from lazypix.errors import UnsupportedImage
-from lazypix.formats import by_extension, by_name
+from lazypix.formats import Format, by_extension, by_name
 
 _LONGEST = 255
 _PROGRAMS = ("exe", "dll")
@@ -39,3 +41,19 @@ def check_extension(filename: str | None, format_name: str) -> None:
         return
     accepted = ", ".join(f".{e}" for e in found.extensions)
     raise UnsupportedImage(f"The file is named .{extension} but is a {found.name} image; accepted for it: {accepted}")
+
+
+def downloaded_name(url: str, disposition: str, found: Format | None) -> str | None:
+    """Return a name for what was downloaded: by its `Content-Disposition`, else by the path of its URL.
+
+    Neither is anybody's word on the format: many servers send WebP for `photo.png`. The extension is that of the
+    format which was `found`.
+
+    Source: RFC 6266.
+    """
+    header = Message()
+    header["content-disposition"] = disposition
+    name = base_name(header.get_filename()) or base_name(unquote(urlsplit(url).path, errors="replace"))
+    if name is None or found is None or PurePath(name).suffix[1:].lower() in found.extensions:
+        return name
+    return f"{PurePath(name).stem[: _LONGEST - 10]}.{found.extension}"

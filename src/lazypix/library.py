@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -117,6 +118,53 @@ class Library(LibraryParts):
             incoming, ident=ident, filename=filename, metadata=metadata,
             jobs=jobs or (lambda image: self.orders.wished(image.ident, Wish())),
         )  # fmt: skip
+
+    def add_url(
+        self,
+        url: str,
+        *,
+        ident: str | None = None,
+        filename: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Image:
+        """Download an original, and store it as `add` does; what its server says of it is kept for `refresh`.
+
+        Without a `filename` it is the one that the server says, or the last part of the URL's path.
+
+        Raises:
+            BadRequest: the URL is malformed.
+            AddressRefused: it, or a redirect, leads where nothing is downloaded from.
+            SourceMissing, SourceFailed: the server says that there is nothing, or answers with another status.
+            Unreachable: nobody answered properly in time.
+            LazypixError: the image is refused or cannot be stored, as by `add`.
+        """
+        if ident is not None:
+            check_ident(ident)
+        return self.sources.add(url, partial(self.add_incoming, ident=ident, metadata=metadata), filename=filename)
+
+    def refresh(self, url: str) -> Image:
+        """Ask for what is at a URL now that was downloaded once, unless its server says that it has not changed.
+
+        Something new is stored under a new ident, with the metadata of the image that was there before, which stays.
+
+        Raises:
+            UnknownImage: nothing was downloaded from this URL.
+            LazypixError: as `add_url`.
+        """
+        return self.sources.refresh(url, self.add_incoming)
+
+    def remote(self, url: str) -> Image:
+        """Return the image that is at a URL of one of the `remote_hosts`, downloaded if it is not here yet.
+
+        After `remote_ttl_s` the source is asked whether it has changed; while it does not answer, the image is the
+        one that was there before.
+
+        Raises:
+            NotFound: there are no such hosts.
+            AddressRefused: this is none of them.
+            LazypixError: as `add_url`.
+        """
+        return self.sources.find(url, self.add_incoming, ttl_s=self.remote_ttl_s)
 
     def order(self, image: Image, wish: Wish, *others: NewJob, whole: bool = False) -> None:
         """Have something done with an image by jobs; see `Orders.wished`."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lazypix.addresses import EXPIRY_STEP_S, Addresses
 from lazypix.answers import SharedAnswers
@@ -15,6 +16,7 @@ from lazypix.changes import Changes
 from lazypix.changes.opening import changes_of
 from lazypix.engine import Engine
 from lazypix.errors import StoreFailed
+from lazypix.fetching import Sources
 from lazypix.gate import Gate
 from lazypix.generations import Generations
 from lazypix.incoming import IncomingFolder
@@ -32,6 +34,9 @@ from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
 from lazypix.stores import BlobStore
 from lazypix.variants import Variants
+
+if TYPE_CHECKING:
+    from lazypix.outbound.downloading import Downloader
 
 log = logging.getLogger("lazypix")
 
@@ -76,6 +81,12 @@ class Options:
     """Seconds after which the lease of a machine that died ends."""
     purges: bool = False
     """A CDN is told by jobs of what it must not serve any more."""
+    downloader: Downloader | None = None
+    """Downloads originals by URL; None: from the public internet only."""
+    remote_hosts: Sequence[str] = ()
+    """Hosts whose images are shown by their URLs (`Library.remote`): names, and `*.a.test` for all below one."""
+    remote_ttl_s: float = 86_400.0
+    """Seconds after which such a source is asked whether it has changed."""
     tidies: bool = True
     """When it is opened and nobody else is at work, what killed processes left goes, and trash whose time is over."""
 
@@ -109,6 +120,12 @@ class LibraryParts:
         self.orders = Orders(replicas={replica.name: replica.what for replica in self.replicas}, purges=chosen.purges)
         self._open_originals(chosen)
         self._open_variants(chosen, folder)
+        self.remote_ttl_s = chosen.remote_ttl_s
+        self.sources = Sources(
+            chosen.downloader, remote_hosts=tuple(chosen.remote_hosts), rows=self.catalog.sources,
+            incoming=self.incoming, get=self.originals.get, max_bytes=self.limits.max_bytes, locks=self.locks,
+            holder=self._holder, patience_s=chosen.patience_s,
+        )  # fmt: skip
         self._in_use = FolderInUse(folder / "in-use")
         self._in_use.join(when_alone=self._sweep_all if chosen.tidies else lambda: None)
 

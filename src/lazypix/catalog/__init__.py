@@ -17,7 +17,8 @@ from lazypix.catalog.image_rows import image_of, row_of
 from lazypix.catalog.jobs import JobRows, NewJob
 from lazypix.catalog.lease_rows import LeaseRows
 from lazypix.catalog.search import Search, page, rarest_first, terms_of
-from lazypix.catalog.tables import images, terms, variants
+from lazypix.catalog.source_rows import SourceRows
+from lazypix.catalog.tables import images, sources, terms, variants
 from lazypix.catalog.values import DELETED, LASTING, Image, Refused, State, StoredVariant
 from lazypix.catalog.variant_rows import VariantRows
 from lazypix.errors import BadRequest, IdentTaken, StoreFailed, UnknownImage
@@ -33,8 +34,8 @@ class Catalog:
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
     change is durable when its method returns. `variants` holds the rows of the stored variants, `jobs` those of what
-    is to be done, `leases` those of who does what at this moment. `jobs` that a method is given are added in the
-    transaction of its change: either both are there or none.
+    is to be done, `leases` those of who does what at this moment, `sources` those of downloads. `jobs` that a method
+    is given are added in the transaction of its change: either both are there or none.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,6 +43,7 @@ class Catalog:
         self.jobs = JobRows(database)
         self.variants = VariantRows(database, self.jobs)
         self.leases = LeaseRows(database)
+        self.sources = SourceRows(database)
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -305,6 +307,7 @@ class Catalog:
         """Keep of a deleted image what must be known: that its ident was given, and where a page ended with it."""
         connection.execute(delete(variants).where(variants.c.ident == ident))
         connection.execute(delete(terms).where(terms.c.ident == ident))
+        connection.execute(delete(sources).where(sources.c.ident == ident))
         final = images.c.state.in_(("deleted", "gone"))
         connection.execute(update(images).where(_is(ident), final).values(filename=None, metadata={}))
 

@@ -163,6 +163,7 @@ sources = Table(
     Column("digest", String(64), primary_key=True),  # SHA-256 of the URL, which may be long
     Column("url", Text, nullable=False),
     Column("ident", Ident, nullable=False),  # of what is there now
+    Column("landed", Text, nullable=False),  # the URL behind all redirects, of which the next two are said
     Column("etag", Text, nullable=True),
     Column("last_modified", Text, nullable=True),
     Column("checked_us", BigInteger, nullable=False),

@@ -61,19 +61,36 @@ class OutboundClient:
             AddressRefused: it leads where nothing is asked.
             Unreachable: nobody answered properly in time.
         """
+        with self.answering(method, url, headers=headers, body=body) as answer:
+            beginning = b"".join(_beginning(answer.iter_raw(), _MOST_REPLIED))
+        return Reply(status=answer.status_code, headers=dict(answer.headers), body=beginning)
+
+    @contextmanager
+    def answering(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        deadline: Deadline | None = None,
+    ) -> Iterator[httpx.Response]:
+        """Send a request, and give the answer, whose body is read from the connection until the end of the block.
+
+        All is over by the deadline; without one, `total_s` seconds from now. Errors, in the block too: as `send`.
+        """
         self.rules.check_url("url", url)
         identity = {"user-agent": f"lazypix/{__version__}", "accept-encoding": "identity"}
-        with _told(url), self._client() as client:
+        with _told(url), self._client(deadline or Deadline(self._total_s)) as client:
             request = client.build_request(method, url, headers=identity | dict(headers or {}), content=body)
             answer = client.send(request, stream=True)
             try:
-                beginning = b"".join(_beginning(answer.iter_raw(), _MOST_REPLIED))
+                yield answer
             finally:
                 answer.close()
-        return Reply(status=answer.status_code, headers=dict(answer.headers), body=beginning)
 
-    def _client(self) -> httpx.Client:
-        backend = GuardedBackend(self.rules, Deadline(self._total_s), self._look_up)
+    def _client(self, deadline: Deadline) -> httpx.Client:
+        backend = GuardedBackend(self.rules, deadline, self._look_up)
         pool = httpcore.ConnectionPool(ssl_context=self._tls, network_backend=backend, max_connections=1)
         timeout = httpx.Timeout(self._total_s, connect=self._connect_s)
         return httpx.Client(transport=_PoolTransport(pool), timeout=timeout, trust_env=False, follow_redirects=False)

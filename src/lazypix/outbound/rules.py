@@ -89,6 +89,27 @@ def _parsed(address: str) -> Address | None:
         return None
 
 
+def check_hosts(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return patterns of hosts as they are compared: `a.test`, an address, or `*.a.test` for all names below one.
+
+    Raises:
+        ValueError: one of them is neither.
+    """
+    for pattern in patterns:
+        if not _is_host(pattern.removeprefix("*.")) or (pattern.startswith("*.") and _parsed(pattern[2:])):
+            raise ValueError(
+                f"{pattern[:64]!r} is not accepted; accepted: a host's name, its address, or *.example.org for all "
+                "names below one"
+            )
+    return tuple(_plain(pattern) for pattern in patterns)
+
+
+def is_among(host: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a host is one of those that patterns name; they are as `check_hosts` returns them."""
+    name = _plain(host)
+    return any(name == p or (p.startswith("*.") and name.endswith(p[1:])) for p in patterns)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What may be reached: the public internet at some ports, and what an operator names besides."""
@@ -97,10 +118,23 @@ class Rules:
     """Names that may be reached whatever address they have, in lower case."""
     networks: tuple[Network, ...] = ()
     ports: tuple[int, ...] = PORTS
+    only: tuple[str, ...] = ()
+    """Patterns of hosts: no other one is reached. Empty: all are."""
+    denied: tuple[str, ...] = ()
+    """Patterns of hosts that are not reached, whatever else is said of them."""
 
     @classmethod
-    def of(cls, allowed: Sequence[str], ports: Sequence[int] = PORTS) -> Rules:
+    def of(
+        cls,
+        allowed: Sequence[str],
+        ports: Sequence[int] = PORTS,
+        *,
+        only: Sequence[str] = (),
+        denied: Sequence[str] = (),
+    ) -> Rules:
         """Read what an operator allows: names of hosts, addresses, and networks such as `10.1.0.0/16`.
+
+        `only` and `denied` are patterns of hosts; see `check_hosts`.
 
         Raises:
             ValueError: one of them is neither.
@@ -116,7 +150,10 @@ class Rules:
                         "10.1.0.0/16"
                     ) from None
                 hosts.add(text.lower().rstrip("."))
-        return cls(hosts=frozenset(hosts), networks=tuple(networks), ports=tuple(ports))
+        return cls(
+            hosts=frozenset(hosts), networks=tuple(networks), ports=tuple(ports), only=check_hosts(only),
+            denied=check_hosts(denied),
+        )  # fmt: skip
 
     def check_address(self, host: str, port: int, address: str) -> None:
         """Refuse to connect to an address that `host` was found to have.
@@ -124,6 +161,10 @@ class Rules:
         Raises:
             AddressRefused: it must not be reached, or not at this port.
         """
+        if is_among(host, self.denied):
+            raise AddressRefused(f"{host} is not reached: it is denied by the settings")
+        if self.only and not is_among(host, self.only):
+            raise AddressRefused(f"{host} is not reached; accepted: {', '.join(self.only)}")
         if port not in self.ports:
             raise AddressRefused(f"Port {port} of {host} is not reached; accepted: {_listed(self.ports)}")
         fault = fault_of(address)
@@ -145,7 +186,7 @@ class Rules:
         parts = split_url(url)
         host = parts.hostname or ""
         if parts.scheme not in _DEFAULT_PORTS or not _is_host(host):
-            raise BadRequest(f"{name}={url[:64]!r} is not a URL; accepted: http://… or https://…")
+            raise BadRequest(f"{name}={_shown(url)!r} is not a URL; accepted: http://… or https://…")
         if len(url) > LONGEST_URL:
             raise BadRequest(f"{name} has {len(url)} characters; accepted: up to {LONGEST_URL}")
         if "@" in parts.netloc:
@@ -153,6 +194,15 @@ class Rules:
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
         self.check_address(host, port, host if _parsed(host) else _SOMEWHERE)
         return url
+
+
+def _shown(url: str) -> str:
+    """Return how something begins that is no URL, without what may be a login or a secret in a query."""
+    return re.sub(r"//[^/]*@", "//", url.partition("?")[0])[:64]
+
+
+def _plain(host: str) -> str:
+    return host.lower().rstrip(".")
 
 
 def _is_host(host: str) -> bool:

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(64), primary_key=True),
         sa.Column("url", sa.Text, nullable=False),
         sa.Column("ident", _IDENT, nullable=False),
+        sa.Column("landed", sa.Text, nullable=False),
         sa.Column("etag", sa.Text, nullable=True),
         sa.Column("last_modified", sa.Text, nullable=True),
         sa.Column("checked_us", sa.BigInteger, nullable=False),
