@@ -26,6 +26,7 @@ from lazypix.keys import KeyScheme
 from lazypix.lease.opening import open_leases
 from lazypix.library import Library
 from lazypix.outbound.client import OutboundClient
+from lazypix.outbound.downloading import Downloader
 from lazypix.outbound.rules import Rules, split_url
 from lazypix.replicas.layout import OwnKeys
 from lazypix.replicas.replica import Replica
@@ -61,6 +62,9 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,
         purges=settings.purge_url is not None,
+        downloader=make_downloader(settings),
+        remote_hosts=settings.remote_hosts,
+        remote_ttl_s=settings.remote_ttl_s,
     )
 
 
@@ -142,6 +146,14 @@ def _purging(settings: Settings, library: Library) -> list[Kind]:
 def make_client(settings: Settings) -> OutboundClient:
     """Make the client for URLs that others name."""
     return OutboundClient(make_rules(settings))
+
+
+def make_downloader(settings: Settings) -> Downloader:
+    """Make what downloads originals that others name."""
+    rules = Rules.of(
+        settings.outbound_allow, settings.outbound_ports, only=settings.fetch_hosts, denied=settings.fetch_deny
+    )
+    return Downloader(rules, total_s=settings.fetch_deadline_s)
 
 
 def make_rules(settings: Settings) -> Rules:

@@ -13,7 +13,7 @@ FILE_VARIABLE = "LAZYPIX_CONFIG"
 """Names the TOML file; without it `lazypix.toml` in the working directory is read, if it is there."""
 DEFAULT_FILE = "lazypix.toml"
 
-_LISTS = ("api_keys", "outbound_allow", "outbound_ports")
+_LISTS = ("api_keys", "outbound_allow", "outbound_ports", "fetch_hosts", "fetch_deny", "remote_hosts")
 
 
 def read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], list[str]]:

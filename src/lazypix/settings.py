@@ -17,6 +17,7 @@ from lazypix.plan import Limits
 from lazypix.replica_settings import ReplicaSettings
 from lazypix.setting_groups.access import AccessSettings
 from lazypix.setting_groups.delivering import DeliveringSettings
+from lazypix.setting_groups.fetching import FetchingSettings
 from lazypix.setting_groups.keeping import KeepingSettings
 from lazypix.setting_groups.listening import ListeningSettings
 from lazypix.setting_groups.rendering import RenderingSettings
@@ -33,6 +34,7 @@ class Settings(
     RenderingSettings,
     ListeningSettings,
     AccessSettings,
+    FetchingSettings,
     TellingSettings,
     KeepingSettings,
 ):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazypix.errors import AddressRefused, BadRequest
-from lazypix.outbound.rules import LONGEST_URL, Rules, fault_of
+from lazypix.outbound.rules import LONGEST_URL, Rules, check_hosts, fault_of
 
 PUBLIC = [
     "1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0",
@@ -98,6 +98,38 @@ def test_hosts_and_networks_of_ones_own_can_be_allowed() -> None:
 def test_what_is_allowed_is_a_host_or_a_network(text: str) -> None:
     with pytest.raises(ValueError, match="accepted: a host's name"):
         Rules.of([text])
+
+
+def test_some_hosts_only_can_be_allowed_or_denied() -> None:
+    rules = Rules.of(
+        ["10.0.0.1"], only=["Photos.Example.", "*.photos.example", "10.0.0.1"], denied=["bad.photos.example"]
+    )
+    for host, address in (
+        ("photos.example", "1.1.1.1"), ("PHOTOS.example.", "1.1.1.1"), ("a.b.photos.example", "1.1.1.1"),
+        ("10.0.0.1", "10.0.0.1"),
+    ):  # fmt: skip
+        rules.check_address(host, 443, address)
+        rules.check_url("url", f"https://{host}/")
+    for host, said in (
+        ("bad.photos.example", "denied"), ("Bad.Photos.Example.", "denied"), ("evilphotos.example", r"\*\.photos"),
+        ("photos.example.evil.test", "accepted: photos.example"), ("1.1.1.1", "accepted: photos.example"),
+    ):  # fmt: skip
+        with pytest.raises(AddressRefused, match=said):
+            rules.check_address(host, 443, "1.1.1.1")
+        with pytest.raises(AddressRefused, match=said):
+            rules.check_url("url", f"https://{host}/")
+    with pytest.raises(AddressRefused, match="private"):  # no pattern makes an address public
+        rules.check_address("photos.example", 443, "10.0.0.2")
+    with pytest.raises(AddressRefused, match="denied"):  # before what is allowed
+        Rules.of(["10.0.0.1"], denied=["10.0.0.1"]).check_address("10.0.0.1", 443, "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["", "*", "*.", "a.*.test", "*a.test", "http://a", "a:80", "a/b", "*.10.0.0.1", "10.1"]
+)
+def test_a_pattern_is_a_host_or_all_below_one(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"accepted: a host's name, its address, or \*\.example\.org"):
+        check_hosts([pattern])
 
 
 @pytest.mark.parametrize("port", [22, 25, 6379, 8080, 0])

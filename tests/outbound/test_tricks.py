@@ -169,7 +169,7 @@ def check_refused(
         ("/to-login", BadRequest, "a login in a URL"),
         ("/to-backslash", BadRequest, "is not a URL"),
         ("/to-nowhere", SourceFailed, "does not say where"),
-        ("/to-half", Unreachable, "RemoteProtocolError"),
+        ("/to-half", BadRequest, "is not a URL"),
         ("/loop", SourceFailed, "more than 3 times"),
         ("/four", SourceFailed, "more than 3 times"),
         ("/head-floods", Unreachable, "RemoteProtocolError"),

@@ -39,9 +39,9 @@ commands = group()
 IdentArgument = Annotated[str, typer.Argument(help="The image's ident, as `add` printed it.")]
 
 
-@commands.command(epilog="Example: `lazypix add holiday/*.jpg` or `lazypix add portrait.png --ident alice`")
+@commands.command(epilog="Example: `lazypix add holiday/*.jpg` or `lazypix add https://a.example/b.png --ident b`")
 def add(
-    files: Annotated[list[Path], typer.Argument(help="Image files, or folders to take all images from.")],
+    files: Annotated[list[str], typer.Argument(help="Image files, folders to take all images from, or URLs.")],
     data: DataOption = None,
     ident: Annotated[str | None, typer.Option(help="Ident to give, for one file. Default: a new one.")] = None,
     meta: Annotated[list[str] | None, typer.Option("--meta", "-m", help="`name=value` to keep with it.")] = None,
@@ -50,7 +50,7 @@ def add(
     """Store originals, and print an ident for each."""
     paths = list(_image_files(files))
     if not paths:
-        fail(FAILED, f"There are no images in {', '.join(str(file) for file in files)}")
+        fail(FAILED, f"There are no images in {', '.join(files)}")
     if ident is not None and len(paths) != 1:
         fail(USAGE, f"--ident goes with one file; {len(paths)} were given")
     metadata = dict(_pairs("--meta", meta or []))
@@ -58,7 +58,10 @@ def add(
     with opened_library(data, new=True) as library, _progress(len(paths)) as step:
         for path in paths:
             try:
-                image = library.add(path, ident=ident, metadata=metadata)
+                if isinstance(path, Path):
+                    image = library.add(path, ident=ident, metadata=metadata)
+                else:
+                    image = library.add_url(path, ident=ident, metadata=metadata)
             except (LazypixError, OSError) as error:
                 failed += 1
                 err.print(f"[red]{escape(str(path))}[/]: {escape(text_of(error))}", highlight=False)
@@ -212,9 +215,13 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _image_files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
+def _image_files(names: list[str]) -> Iterator[Path | str]:
+    """Yield the files and URLs that are named; a folder is all images in it."""
+    for name in names:
+        path = Path(name)
+        if name.startswith(("http://", "https://")):
+            yield name
+        elif path.is_dir():
             found = (child for child in sorted(path.rglob("*")) if child.is_file())
             yield from (child for child in found if _is_readable(child))
         else:
@@ -252,5 +259,5 @@ def _format_of(output: Path) -> str | None:
     return found.name if found else output.suffix[1:]
 
 
-def _print_added(path: Path, image: Image, *, as_json: bool) -> None:
+def _print_added(path: Path | str, image: Image, *, as_json: bool) -> None:
     print(json.dumps(image.facts()) if as_json else f"{image.ident}  {path}")

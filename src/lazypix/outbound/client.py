@@ -80,20 +80,25 @@ class OutboundClient:
         All is over by the deadline; without one, `total_s` seconds from now. Errors, in the block too: as `send`.
         """
         self.rules.check_url("url", url)
-        identity = {"user-agent": f"lazypix/{__version__}", "accept-encoding": "identity"}
-        with _told(url), self._client(deadline or Deadline(self._total_s)) as client:
-            request = client.build_request(method, url, headers=identity | dict(headers or {}), content=body)
-            answer = client.send(request, stream=True)
+        identity = {"user-agent": f"lazypix/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
+        timeout = httpx.Timeout(self._total_s, connect=self._connect_s)
+        with _told(url), self._connection(deadline or Deadline(self._total_s)) as connection:
+            request = httpx.Request(
+                method, url, headers=identity | dict(headers or {}), content=body,
+                extensions={"timeout": timeout.as_dict()},
+            )  # fmt: skip
+            answer = connection.handle_request(request)
             try:
                 yield answer
             finally:
                 answer.close()
 
-    def _client(self, deadline: Deadline) -> httpx.Client:
+    def _connection(self, deadline: Deadline) -> _PoolTransport:
+        """Return what sends one request: not httpx' `Client`, which logs URLs whole, and what is secret in them."""
         backend = GuardedBackend(self.rules, deadline, self._look_up)
-        pool = httpcore.ConnectionPool(ssl_context=self._tls, network_backend=backend, max_connections=1)
-        timeout = httpx.Timeout(self._total_s, connect=self._connect_s)
-        return httpx.Client(transport=_PoolTransport(pool), timeout=timeout, trust_env=False, follow_redirects=False)
+        return _PoolTransport(
+            httpcore.ConnectionPool(ssl_context=self._tls, network_backend=backend, max_connections=1)
+        )
 
 
 class _PoolTransport(httpx.BaseTransport):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from http import HTTPStatus
 from urllib.parse import urljoin
 
@@ -77,7 +78,10 @@ class Downloader:
         """Without rules the public internet is downloaded from; `total_s` is for a download with its redirects."""
         self.rules = rules or Rules()
         self._connect_s, self._total_s, self._look_up = connect_s, total_s, look_up
-        self._client = OutboundClient(self.rules, connect_s=connect_s, total_s=total_s, look_up=look_up)
+
+    @cached_property
+    def _client(self) -> OutboundClient:
+        return OutboundClient(self.rules, connect_s=self._connect_s, total_s=self._total_s, look_up=self._look_up)
 
     def only(self, hosts: Sequence[str]) -> Downloader:
         """Return one that downloads from these hosts (patterns) only; otherwise the same.

@@ -23,6 +23,7 @@ from lazypix.errors import BadRequest, BadUpload, Busy
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
 from lazypix.jobs.kinds import warm_jobs
+from lazypix.keys import check_ident
 from lazypix.library import Library
 from lazypix.orders import Wish
 from lazypix.originals.uploading import JobsOf
@@ -80,7 +81,7 @@ class Api(Endpoints):
     async def index(self, _: Request) -> Answer:
         """Tell a visitor what this is and where things are."""
         ways = {
-            "upload": "POST /upload (form field: image)",
+            "upload": "POST /upload (form field: image, or url)",
             "image": "GET /image/<width>x<height>/<ident>.<ext> or /image/<ident>.<ext>?width=&height=",
             "info": "GET /info/<ident>",
             "search": "GET /images?filename=&meta.<name>=&order=&limit=&before=",
@@ -93,7 +94,7 @@ class Api(Endpoints):
 
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
-        async with self._place(), self._form(request, IMAGE, "ident", "metadata") as form:
+        async with self._place(), self._form(request, IMAGE, "url", "ident", "metadata") as form:
             sizes = self._sizes(form)
             wish = read_wish(form.fields, sizes, self._rules, caller=request.state.caller)
             image = await self._add(form, lambda image: self._jobs(image, sizes, wish))
@@ -182,15 +183,23 @@ class Api(Endpoints):
         return self._library.orders.wished(image.ident, wish, *made, whole=whole)
 
     async def _add(self, form: Form, jobs: JobsOf) -> Image:
-        if form.image is None:
-            accepted = ", ".join(READABLE)
-            raise BadUpload(f"The form has no field 'image'; accepted: a file, base64 or a data: URL ({accepted})")
-        image, ident = form.image, form.fields.get("ident", "").strip() or None
+        image, url, ident = (
+            form.image,
+            form.fields.get("url", "").strip(),
+            form.fields.get("ident", "").strip() or None,
+        )
+        if image is None and not url:
+            accepted = f"a file, base64 or a data: URL ({', '.join(READABLE)}); or the field url"
+            raise BadUpload(f"The form has no field 'image'; accepted: {accepted}")
+        if image is not None and image.size and url:
+            raise BadUpload("The form has the fields 'image' and 'url'; accepted: one of them")
         metadata = _metadata(form.fields.get("metadata", ""))
         # Shielded: when the client goes away now, the image is either stored whole or not at all.
-        add = partial(
-            self._library.add_incoming, image, ident=ident, filename=form.filename, metadata=metadata, jobs=jobs
-        )
+        store = partial(self._library.add_incoming, ident=ident and check_ident(ident), metadata=metadata, jobs=jobs)
+        if url:
+            add = partial(self._library.sources.add, url, store)
+        else:
+            add = partial(store, image, filename=form.filename)
         return await finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
     @asynccontextmanager

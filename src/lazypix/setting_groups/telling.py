@@ -28,9 +28,9 @@ class TellingSettings(BaseModel):
     )
     outbound_allow: Annotated[tuple[str, ...], AfterValidator(check_allowed)] = Field(
         (),
-        description="Hosts, addresses and networks (`10.1.0.0/16`) that callbacks may reach although they are not "
-        "public.",
+        description="Hosts, addresses and networks (`10.1.0.0/16`) that callbacks and downloads may reach although "
+        "they are not public.",
     )
     outbound_ports: tuple[Annotated[int, Field(ge=1, le=65_535)], ...] = Field(
-        PORTS, description="Ports that callbacks may reach."
+        PORTS, description="Ports that callbacks and downloads may reach."
     )
