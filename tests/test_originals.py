@@ -267,7 +267,7 @@ def test_an_upload_that_was_swept_away_is_not_acknowledged(library: Library) -> 
 
 
 def test_an_upload_that_cannot_be_published_is_undone(library: Library) -> None:
-    def fail(ident: str, claim: str | None = None, *, jobs: object = ()) -> None:
+    def fail(ident: str, claim: str | None = None, *, jobs: object = (), last: object = None) -> None:
         raise StoreFailed("The catalog is in trouble")
 
     publish, library.catalog.publish = library.catalog.publish, fail  # type: ignore[method-assign]

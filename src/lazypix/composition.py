@@ -59,6 +59,7 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         leases=open_leases(settings.leases.get_secret_value() if settings.leases else None, catalog),
         lease_s=settings.lease_s,
         undelete_s=settings.undelete_s,
+        upload_keep_s=settings.upload_keep_s,
         max_variants=settings.max_variants,
         max_variant_bytes=settings.max_variant_bytes,
         purges=settings.purge_url is not None,

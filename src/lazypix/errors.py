@@ -15,17 +15,23 @@
     │   └── LinkExpired              403  link_expired
     ├── NotFound                     404  not_found
     │   ├── UnknownImage             404  unknown_image
-    │   └── SourceMissing            404  source_missing
+    │   ├── SourceMissing            404  source_missing
+    │   ├── UnknownUpload            404  unknown_upload
+    │   └── UploadGone               410  upload_gone
     ├── MethodNotAllowed             405  method_not_allowed
     ├── TooSlow                      408  too_slow
     ├── IdentTaken                   409  ident_taken
+    ├── OffsetMismatch               409  offset_mismatch
+    ├── VersionRefused               412  version_refused
     ├── TooLarge                     413  too_large
     ├── UnsupportedImage             415  unsupported_image
+    ├── WrongMediaType               415  wrong_media_type
     ├── BrokenImage                  422  broken_image
     ├── RenderFailed                 422  render_failed
     ├── RendererLost                 422  renderer_lost
     │   └── RenderTimeout            422  render_timeout
     ├── Quarantined                  422  quarantined
+    ├── ChecksumMismatch             460  checksum_mismatch
     ├── Unreachable                  502  unreachable
     │   └── SourceFailed             502  source_failed
     ├── Busy                         503  busy
@@ -138,6 +144,19 @@ class SourceMissing(NotFound):
     code = "source_missing"
 
 
+class UnknownUpload(NotFound):
+    """No upload in pieces has this id (or it failed, was given up by its client, or was thrown away long ago)."""
+
+    code = "unknown_upload"
+
+
+class UploadGone(NotFound):
+    """An upload in pieces was not gone on with for too long, and what had come of it is thrown away."""
+
+    status = 410
+    code = "upload_gone"
+
+
 class MethodNotAllowed(LazypixError):
     """The address exists, but not for this HTTP method."""
 
@@ -159,6 +178,20 @@ class IdentTaken(LazypixError):
     code = "ident_taken"
 
 
+class OffsetMismatch(LazypixError):
+    """A piece of an upload does not begin where the pieces before it end, or another came first."""
+
+    status = 409
+    code = "offset_mismatch"
+
+
+class VersionRefused(LazypixError):
+    """The client speaks another version of the tus protocol."""
+
+    status = 412
+    code = "version_refused"
+
+
 class TooLarge(LazypixError):
     """More bytes, pixels or frames than the limits allow."""
 
@@ -171,6 +204,13 @@ class UnsupportedImage(LazypixError):
 
     status = 415
     code = "unsupported_image"
+
+
+class WrongMediaType(LazypixError):
+    """The body is not of the media type that this address takes."""
+
+    status = 415
+    code = "wrong_media_type"
 
 
 class BrokenImage(LazypixError):
@@ -205,6 +245,13 @@ class Quarantined(LazypixError):
 
     status = 422
     code = "quarantined"
+
+
+class ChecksumMismatch(LazypixError):
+    """A piece of an upload is not what its checksum says; it was thrown away. The status is the tus protocol's."""
+
+    status = 460
+    code = "checksum_mismatch"
 
 
 class Unreachable(LazypixError):

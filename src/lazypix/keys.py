@@ -43,6 +43,11 @@ SIDECAR = "image.json"
 """Name of the blob beside an original that tells what only the catalog knows: filename, metadata, time of upload."""
 
 
+_PARTS = "upload.parts"
+# A dot is in no ident, and no shard: what lies below is nobody's image, and goes with none.
+_UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a blob belongs: to an image, and under which name."""
@@ -78,6 +83,16 @@ class KeyScheme:
     def sidecar(self, ident: str) -> str:
         """Return the key of the original's sidecar."""
         return f"{self.folder(ident)}{SIDECAR}"
+
+    def parts(self, upload: str) -> str:
+        """Return the prefix under which the pieces of an upload lie, with its trailing slash."""
+        return f"{self.prefix}{_PARTS}/{upload}/"
+
+    def upload_of(self, key: str) -> str | None:
+        """Return the id of the upload of which this is a piece, or None for the key of anything else."""
+        folder, _, name = key.rpartition("/")
+        upload = folder.rpartition("/")[2]
+        return upload if name and _UPLOAD.fullmatch(upload) and self.parts(upload) == f"{folder}/" else None
 
     def parse(self, key: str) -> Place | None:
         """Return whose blob this is, or None for a key that this scheme does not give."""

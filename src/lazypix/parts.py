@@ -30,6 +30,7 @@ from lazypix.originals.removing import Removals
 from lazypix.originals.uploading import Uploads
 from lazypix.plan import Limits
 from lazypix.replicas.replica import Replica
+from lazypix.resumable import ResumableUploads, Where
 from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
 from lazypix.stores import BlobStore
@@ -87,6 +88,8 @@ class Options:
     """Hosts whose images are shown by their URLs (`Library.remote`): names, and `*.a.test` for all below one."""
     remote_ttl_s: float = 86_400.0
     """Seconds after which such a source is asked whether it has changed."""
+    upload_keep_s: float = 86_400.0
+    """For so long an upload in pieces is kept after its last one."""
     tidies: bool = True
     """When it is opened and nobody else is at work, what killed processes left goes, and trash whose time is over."""
 
@@ -143,6 +146,12 @@ class LibraryParts:
             keys=self.keys, limits=self.limits, patience_s=chosen.patience_s, sidecars=chosen.sidecars,
         )  # fmt: skip
 
+        self.resumable = ResumableUploads(
+            self.uploads, self.removals,
+            Where(catalog=self.catalog, store=self.store, keys=self.keys, incoming=self.incoming),
+            max_bytes=self.limits.max_bytes, keep_s=chosen.upload_keep_s,
+        )  # fmt: skip
+
     def _open_variants(self, chosen: Options, folder: Path) -> None:
         self.locks = KeyLocks(folder / "locks")
         self.shelf = Shelf(
@@ -183,10 +192,11 @@ class LibraryParts:
     def sweep(self, *, older_than_s: float = 3600) -> int:
         """Remove what killed processes left behind, if it is this old; return how many things were removed.
 
-        An upload that is under way for longer than this is lost to its client (it is told so), never half stored.
+        An upload that is under way for longer than this is lost to its client (it is told so), never half stored; one
+        that comes in pieces goes when its own time is over.
         """
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
-        unfinished = self.removals.sweep(older_than_s=older_than_s)
+        unfinished = self.removals.sweep(older_than_s=older_than_s) + self.resumable.sweep()
         self.shelf.evict()
         self.catalog.leases.sweep(older_than_s=older_than_s)
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)

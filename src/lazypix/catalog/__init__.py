@@ -19,6 +19,7 @@ from lazypix.catalog.lease_rows import LeaseRows
 from lazypix.catalog.search import Search, page, rarest_first, terms_of
 from lazypix.catalog.source_rows import SourceRows
 from lazypix.catalog.tables import images, sources, terms, variants
+from lazypix.catalog.upload_rows import LastPiece, UploadRows
 from lazypix.catalog.values import DELETED, LASTING, Image, Refused, State, StoredVariant
 from lazypix.catalog.variant_rows import VariantRows
 from lazypix.errors import BadRequest, IdentTaken, StoreFailed, UnknownImage
@@ -34,8 +35,9 @@ class Catalog:
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
     change is durable when its method returns. `variants` holds the rows of the stored variants, `jobs` those of what
-    is to be done, `leases` those of who does what at this moment, `sources` those of downloads. `jobs` that a method
-    is given are added in the transaction of its change: either both are there or none.
+    is to be done, `leases` those of who does what at this moment, `sources` those of downloads, `uploads` those of
+    uploads in pieces. `jobs` that a method is given are added in the transaction of its change: either both are there
+    or none.
     """
 
     def __init__(self, database: Database) -> None:
@@ -44,6 +46,7 @@ class Catalog:
         self.variants = VariantRows(database, self.jobs)
         self.leases = LeaseRows(database)
         self.sources = SourceRows(database)
+        self.uploads = UploadRows(database)
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -138,11 +141,16 @@ class Catalog:
                 raise StoreFailed("The catalog refused the image") from conflict
             raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced") from None
 
-    def publish(self, ident: str, claim: str | None = None, *, jobs: Sequence[NewJob] = ()) -> None:
+    def publish(
+        self, ident: str, claim: str | None = None, *, jobs: Sequence[NewJob] = (), last: LastPiece | None = None
+    ) -> None:
         """Turn a claimed image `ready`: from now on it exists. `claim` is its token; None: whoever claimed it.
+
+        `last` is the piece with which its upload is complete, which is recorded in the same transaction.
 
         Raises:
             UnknownImage: there is no such claim (any more).
+            OffsetMismatch: the upload does not stand where its last piece begins (any more).
         """
         with self.jobs.adding() as (connection, add):
             mine = [_is(ident), images.c.state == "pending", *_claimed_by(claim)]
@@ -151,6 +159,8 @@ class Catalog:
                 raise UnknownImage(f"There is no claim on {ident}")
             row = connection.execute(select(images.c.created_us, images.c["metadata"]).where(_is(ident))).one()
             _write_terms(connection, ident, row[0], row[1])
+            if last is not None:
+                self.uploads.complete(connection, last, ident)
             add(jobs)
 
     def withdraw(self, ident: str, claim: str | None = None) -> bool:

@@ -176,10 +176,21 @@ uploads = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("length", BigInteger, nullable=False),  # bytes of the whole
-    Column("position", BigInteger, nullable=False),  # bytes received
-    Column("metadata", JSON, nullable=False),
+    Column("position", BigInteger, nullable=False),  # bytes received; -1: it is being thrown away
+    Column("pieces", Integer, nullable=False, server_default="0"),  # in which they came
+    Column("metadata", JSON, nullable=False),  # what its client said of it, by name
     Column("owner", String(32), nullable=True),  # the API key
     Column("ident", Ident, nullable=True),  # of the image that it became
     Column("until_us", BigInteger, nullable=False),  # when what is there is thrown away
     Index("uploads_by_end", "until_us"),
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("upload", String(32), ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),  # where it begins
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("sha256", String(64), nullable=False),
+    Column("token", String(16), nullable=False),  # tells it from others that were sent for this place
 )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from lazypix.catalog import Catalog, Image
 from lazypix.catalog.job_values import NewJob
+from lazypix.catalog.upload_rows import LastPiece
 from lazypix.engine import Engine
 from lazypix.errors import BadUpload, BlobExists, Busy, IdentTaken, LazypixError, StoreFailed
 from lazypix.filenames import base_name, check_extension
@@ -65,8 +66,12 @@ class Uploads:
         filename: str | None,
         metadata: Mapping[str, Any] | None,
         jobs: JobsOf | None = None,
+        last: LastPiece | None = None,
     ) -> Image:
-        """Verify an original that has been received, and store it. Errors: as `Library.add`."""
+        """Verify an original that has been received, and store it. Errors: as `Library.add`.
+
+        `last`: it came in pieces, of which this one completed it; errors then also as `Catalog.publish`.
+        """
         chosen = ident is not None
         ident = check_ident(ident) if ident is not None else new_ident()
         metadata = as_json({} if metadata is None else metadata)
@@ -85,10 +90,12 @@ class Uploads:
             filename=filename,
             metadata=metadata,
         )
-        self._store_durably(image, incoming.path, jobs(image) if jobs is not None else (), chosen=chosen)
+        self._store_durably(image, incoming.path, jobs(image) if jobs is not None else (), last, chosen=chosen)
         return image
 
-    def _store_durably(self, image: Image, path: Path, jobs: Sequence[NewJob], *, chosen: bool) -> None:
+    def _store_durably(
+        self, image: Image, path: Path, jobs: Sequence[NewJob], last: LastPiece | None, *, chosen: bool
+    ) -> None:
         """The upload protocol: claim, put durably, publish. A crash between two steps leaves only a claim.
 
         Before the claim nothing may lie in the store: whoever undoes the claim removes what is there.
@@ -107,7 +114,7 @@ class Uploads:
             self._removals.retract(image.ident, claim)
             raise
         try:
-            self._catalog.publish(image.ident, claim, jobs=jobs)
+            self._catalog.publish(image.ident, claim, jobs=jobs, last=last)
         except BaseException:
             with suppress(LazypixError):  # the catalog is in trouble; the sweeper will try again
                 self._removals.retract(image.ident, claim)

@@ -39,6 +39,11 @@ class ListeningSettings(BaseModel):
     upload_buffer_bytes: int = Field(_MIB, ge=4096, description="Memory for one upload while it streams to disk.")
     upload_idle_s: float = Field(30.0, gt=0, description="Seconds an upload may stand still; then 408.")
     upload_deadline_s: float = Field(300.0, gt=0, description="Seconds for receiving one upload; then 408.")
+    upload_keep_s: float = Field(
+        86_400.0,
+        gt=0,
+        description="Seconds for which an upload that comes in pieces (`/files/`) is kept after its last piece.",
+    )
     uploads: int = Field(
         16, ge=1, description="Uploads received at once; others wait up to `request_deadline_s`, then get 503."
     )

@@ -20,9 +20,10 @@ FOLDERS_AT_ONCE = 500
 
 Kind = Literal[
     "original missing", "original damaged", "variant missing", "variant damaged", "unknown image", "unknown variant",
-    "deleted image", "foreign blob",
+    "deleted image", "foreign blob", "unknown piece",
 ]  # fmt: skip
-"""What can be wrong. Of these, `variant missing` is harmless (it is made again), and a `foreign blob` is not ours."""
+"""What can be wrong. Of these, `variant missing` is harmless (it is made again), a `foreign blob` is not ours, and an
+`unknown piece` was left of an upload in pieces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +109,18 @@ def unknown_blobs(library: Library) -> Iterator[Problem]:
     """Yield the blobs that no row knows."""
     places = ((library.keys.parse(blob.key), blob) for blob in library.store.list())
     for folders in _batched(_folders(places)):
-        for item in folders:
-            if isinstance(item, Blob):
-                yield Problem(kind="foreign blob", key=item.key, size=item.size)
+        yield from _nobodys(library, [item for item in folders if isinstance(item, Blob)])
         yield from _unknown_in(library, [item for item in folders if isinstance(item, Folder)])
+
+
+def _nobodys(library: Library, blobs: list[Blob]) -> Iterator[Problem]:
+    """Yield the blobs of no image, but for the pieces of uploads that are under way."""
+    uploads = [library.keys.upload_of(blob.key) for blob in blobs]
+    named = {upload for upload in uploads if upload is not None}
+    known = library.catalog.uploads.known(named) if named else set()
+    for blob, upload in zip(blobs, uploads, strict=True):
+        if upload is None or upload not in known:
+            yield Problem(kind="unknown piece" if upload else "foreign blob", key=blob.key, size=blob.size)
 
 
 def _unknown_in(library: Library, folders: list[Folder]) -> Iterator[Problem]:

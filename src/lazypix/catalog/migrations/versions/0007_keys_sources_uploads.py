@@ -45,9 +45,18 @@ def upgrade() -> None:
         sa.Column("id", sa.String(32), primary_key=True),
         sa.Column("length", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("pieces", sa.Integer, nullable=False, server_default="0"),
         sa.Column("metadata", sa.JSON, nullable=False),
         sa.Column("owner", sa.String(32), nullable=True),
         sa.Column("ident", _IDENT, nullable=True),
         sa.Column("until_us", sa.BigInteger, nullable=False),
     )
     op.create_index("uploads_by_end", "uploads", ["until_us"])
+    op.create_table(
+        "parts",
+        sa.Column("upload", sa.String(32), sa.ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("token", sa.String(16), nullable=False),
+    )
