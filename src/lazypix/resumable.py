@@ -127,7 +127,7 @@ class ResumableUploads:
             UploadGone: earlier pieces are damaged or missing.
         """
         piece.finish()
-        if upload.position + piece.size == upload.length:
+        if piece.size and upload.position + piece.size == upload.length:
             return self._complete(upload, piece, jobs)
         if piece.size:
             self._keep(upload, piece)

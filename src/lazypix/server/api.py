@@ -82,6 +82,7 @@ class Api(Endpoints):
         """Tell a visitor what this is and where things are."""
         ways = {
             "upload": "POST /upload (form field: image, or url)",
+            "upload in pieces": "POST /files/ (tus 1.0.0)",
             "image": "GET /image/<width>x<height>/<ident>.<ext> or /image/<ident>.<ext>?width=&height=",
             "info": "GET /info/<ident>",
             "search": "GET /images?filename=&meta.<name>=&order=&limit=&before=",
@@ -94,7 +95,7 @@ class Api(Endpoints):
 
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
-        async with self._place(), self._form(request, IMAGE, "url", "ident", "metadata") as form:
+        async with self.place(), self._form(request, IMAGE, "url", "ident", "metadata") as form:
             sizes = self._sizes(form)
             wish = read_wish(form.fields, sizes, self._rules, caller=request.state.caller)
             image = await self._add(form, lambda image: self._jobs(image, sizes, wish))
@@ -203,7 +204,7 @@ class Api(Endpoints):
         return await finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[None]:
         """Hold one of the places for uploads."""
         try:
             await asyncio.wait_for(self._places.acquire(), self._settings.request_deadline_s)

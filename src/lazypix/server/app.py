@@ -27,6 +27,7 @@ from lazypix.server.api import Api
 from lazypix.server.endpoints import Endpoints
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse, request_of, send_answer
+from lazypix.server.tus import PLACE, Tus
 from lazypix.settings import Settings
 from lazypix.stores.local import LocalStore
 
@@ -91,7 +92,7 @@ class _Front:
             if answer is not None:
                 await send_answer(answer, send)
         elif scope["method"] == "OPTIONS":
-            await send_answer(self._preflight, send)
+            await send_answer(self._tus.options() if scope["path"].startswith(PLACE) else self._preflight, send)
         else:
             await self._others(scope, receive, send)
 
@@ -116,7 +117,8 @@ class _Front:
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
         self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)
         api = Api(self._settings, self._access, library, ready=lambda: self._is_ready)
-        endpoints: list[Endpoints] = [api]
+        self._tus = Tus(self._settings, self._access, library, api.place)
+        endpoints: list[Endpoints] = [api, self._tus]
         for each in endpoints:
             app.router.routes.extend(each.routes())
         tidying = asyncio.create_task(_keep_tidy(library))

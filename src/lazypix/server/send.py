@@ -42,10 +42,10 @@ class AnswerResponse(Response):
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(status_code=answer.status)
-        self._answer = answer
+        self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        await send_answer(self._answer, send, head=scope["method"] == "HEAD")
+        await send_answer(self.answer, send, head=scope["method"] == "HEAD")
 
 
 async def send_answer(answer: Answer, send: Send, *, head: bool = False) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lazypix.dialects.imageserver import Size
+from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.errors import BadRequest
+from lazypix.jobs.kinds import warm_jobs
+from lazypix.library import Library
 from lazypix.orders import Wish
+from lazypix.originals.uploading import JobsOf
 from lazypix.outbound.rules import Rules
+from lazypix.plan import check_size
 
 
 def read_wish(fields: Mapping[str, str], sizes: Sequence[Size], rules: Rules, *, caller: str) -> Wish:
@@ -27,6 +31,22 @@ def read_wish(fields: Mapping[str, str], sizes: Sequence[Size], rules: Rules, *,
         callback=callback,
         told={"sizes": echoed(sizes)},
         caller=caller,
+    )
+
+
+def jobs_for(library: Library, fields: Mapping[str, str], rules: Rules, *, caller: str) -> JobsOf:
+    """Read what fields want to be done with a new image: `sizes`, `sync` and `callback`.
+
+    Raises:
+        BadRequest, BadTransform: one of them is not accepted.
+    """
+    sizes = parse_sizes(fields.get("sizes", ""))
+    for size in sizes:
+        check_size(size.transform, library.limits)
+    wish = read_wish(fields, sizes, rules, caller=caller)
+    transforms = [size.transform for size in sizes]
+    return lambda image: library.orders.wished(
+        image.ident, wish, *warm_jobs(image.ident, transforms, caller=wish.caller)
     )
 
 
