@@ -39,7 +39,7 @@ def lazypix(folder: Path, *arguments: str, **settings: str) -> Done:
 def check_copied(folder: Path, name: str, keys: KeyScheme | None = None, *, variants: bool = True) -> None:
     with (
         Library.open(folder / "data", engine=IdleEngine(), tidies=False) as source,
-        Library.open(folder / name, engine=IdleEngine(), keys=keys, tidies=False) as target,
+        Library.open(folder / name, engine=IdleEngine(), keys=keys or KeyScheme(), tidies=False) as target,
     ):
         check_same(source, target, variants=variants)
 
