@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.catalog.job_values import NewJob
@@ -24,12 +24,27 @@ from lazypix.stores.local import LocalStore, make_folder
 from lazypix.transform import Transform
 from lazypix.variants import Variant, natural_format
 
+if TYPE_CHECKING:
+    from lazypix.delivery import Delivery
+    from lazypix.wsgi import WsgiApp
+
+
+class Closable(Protocol):
+    """What lives as long as a library does."""
+
+    def close(self) -> None:
+        """Finish what is begun, if it does not take long, and stop."""
+
 
 class Library(LibraryParts):
     """A collection of images. Safe to use from many threads; several processes may open the same one.
 
     `Library.open` is the embedded default. Close it, or use it as a context manager.
     """
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._attached: list[Closable] = []
 
     @classmethod
     def open(
@@ -72,6 +87,32 @@ class Library(LibraryParts):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def attach(self, part: Closable) -> None:
+        """Have something closed with the library, before it; the last that was attached goes first."""
+        self._attached.append(part)
+
+    def close(self) -> None:
+        """Finish what is being made, then close all parts; a second time does nothing."""
+        while self._attached:
+            self._attached.pop().close()
+        super().close()
+
+    # --- faces: imported from below, and late: a library that serves nothing loads none of them ------------------
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """Answers requests for images, for all faces of this library; may be set before the first of them is used."""
+        from lazypix.delivery import Delivery
+
+        return Delivery(self)
+
+    @cached_property
+    def wsgi(self) -> WsgiApp:
+        """A WSGI application that serves the images, below `/image/`."""
+        from lazypix.wsgi import WsgiApp
+
+        return WsgiApp(self.delivery)
 
     # --- originals ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""lazypix inside of web frameworks. Each module needs its framework: `pip install "lazypix[<framework>]"`."""

@@ -1,0 +1,49 @@
+"""What every face answers alike, besides the images: preflights, refusals, and what went wrong on our side. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lazypix.dialects.native import MOUNT
+from lazypix.errors import MethodNotAllowed, NotFound
+from lazypix.http import Answer, envelope, error_answer
+
+READING = ("GET", "HEAD")
+"""The methods that images are asked for with."""
+ALLOWED = ("GET", "HEAD", "OPTIONS")
+"""The methods of an image where nothing can be written."""
+
+BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
+"""The answer to a request that met a mistake of ours."""
+
+
+def is_for_image(method: str, path: str) -> bool:
+    """Tell whether `Delivery` answers this; `path` is below the mount."""
+    return method in READING and path.startswith(MOUNT)
+
+
+def preflight(methods: tuple[str, ...] = ALLOWED) -> Answer:
+    """Return what browsers are told before they let pages of other sites ask. Source: Fetch, 3.3."""
+    headers = (
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", ", ".join(methods).encode()),
+        (b"access-control-allow-headers", b"authorization, content-type, range, if-none-match"),
+        (b"access-control-max-age", b"86400"),
+    )
+    return Answer(status=204, headers=headers)
+
+
+def not_allowed(method: str, allowed: tuple[str, ...] = ALLOWED) -> Answer:
+    """Return the 405 that names what is allowed. Source: RFC 9110, 15.5.6 and 10.2.1."""
+    accepted = ", ".join(allowed)
+    refused = error_answer(MethodNotAllowed(f"{method} is not possible here; accepted: {accepted}"))
+    return replace(refused, headers=(*refused.headers, (b"allow", accepted.encode())))
+
+
+def besides_images(method: str, path: str) -> Answer:
+    """Answer what `Delivery` does not, in a face that serves images and nothing else."""
+    if method == "OPTIONS":
+        return preflight()
+    if path.startswith(MOUNT):
+        return not_allowed(method)
+    return error_answer(NotFound(f"Nothing is served at {path[:200]}; images are below {MOUNT}"))
