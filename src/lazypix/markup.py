@@ -50,11 +50,13 @@ class Html(str):
 class Tags:
     """Writes HTML for images; `addresses` says where they are.
 
-    A transform's text or value says what the image looks like at 1x. With `fit=cover` and no gravity of its own, the
+    A transform's text or value, or a preset's name, says what the image looks like at 1x. With `fit=cover` and no gravity of its own, the
     focus that is noted in the reference is kept in sight.
     """
 
     addresses: Addresses
+    expires_s: float | None = None
+    """For so many seconds links are good, at least; None: for ever."""
 
     def src(self, image: ImageReference, transform: Transform | str = "full", *, format: str | None = None) -> str:
         """Return the address of a variant, not escaped; without a format the client's `Accept` header decides.
@@ -62,8 +64,8 @@ class Tags:
         Raises:
             BadTransform: malformed, or impossible for this image.
         """
-        wanted = focused(image, transform)
-        return self.addresses.url(image.ident, wanted, format=format)
+        wanted = self._wanted(image, transform)
+        return self.addresses.url(image.ident, wanted, format=format, expires_s=self.expires_s)
 
     def srcset(
         self,
@@ -81,7 +83,7 @@ class Tags:
         Raises:
             BadTransform: malformed, or impossible for this image.
         """
-        wanted = focused(image, transform)
+        wanted = self._wanted(image, transform)
         if widths:
             found = [(variant, f"{size_of(image, variant)[0]}w") for variant in _by_width(image, wanted, widths)]
         else:
@@ -108,7 +110,7 @@ class Tags:
             BadTransform: malformed, or impossible for this image.
             BadRequest: an attribute is none, or one that is written here.
         """
-        wanted = focused(image, transform)
+        wanted = self._wanted(image, transform)
         width, height = size_of(image, wanted)
         srcset = self.srcset(image, wanted, widths=widths, format=format)
         own: dict[str, Attribute] = {
@@ -142,7 +144,7 @@ class Tags:
         Raises:
             BadTransform, BadRequest: as `img`.
         """
-        wanted = focused(image, transform)
+        wanted = self._wanted(image, transform)
         last = _last_format(image)
         sources = [
             _element("source", {
@@ -156,17 +158,16 @@ class Tags:
         img = self.img(image, wanted, alt=alt, widths=widths, format=last, placeholder=placeholder, **attributes)
         return Html(f"<picture>{''.join(sources)}{img}</picture>")
 
+    def _wanted(self, image: ImageReference, transform: Transform | str) -> Transform:
+        presets = self.addresses.gate.presets
+        return focused(image, presets.transform(transform) if isinstance(transform, str) else transform)
 
-def focused(image: ImageReference, transform: Transform | str) -> Transform:
-    """Return the transform that keeps the image's focus in sight when it crops, unless it says what to keep.
 
-    Raises:
-        BadTransform: malformed.
-    """
-    wanted = Transform.parse(transform) if isinstance(transform, str) else transform
-    if image.focus is None or wanted.fit != "cover" or wanted.gravity != "center":
-        return wanted
-    return replace(wanted, gravity=image.focus)
+def focused(image: ImageReference, transform: Transform) -> Transform:
+    """Return the transform that keeps the image's focus in sight when it crops, unless it says what to keep."""
+    if image.focus is None or transform.fit != "cover" or transform.gravity != "center":
+        return transform
+    return replace(transform, gravity=image.focus)
 
 
 def size_of(image: ImageReference, transform: Transform) -> tuple[int, int]:

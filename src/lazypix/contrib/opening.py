@@ -46,8 +46,8 @@ class OneAProcess:
     """The library of an application's process: opened when first asked for, and anew in a process that was forked.
 
     A library has threads and connections, which a fork does not copy: a server that loads the application before it
-    forks its workers (`gunicorn --preload`) gets one for each of them this way. The parent must not have made a variant
-    by then: libvips hangs in a process that was forked after it worked. Safe to use from many threads.
+    forks its workers (`gunicorn --preload`) gets one for each of them this way. The parent must not have made any
+    variant by then: libvips hangs in a process that was forked after it worked. Safe to use from many threads.
     """
 
     def __init__(self, open: Callable[[], Library] = open_configured) -> None:
