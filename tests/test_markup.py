@@ -17,9 +17,12 @@ from tests.engine.pictures import jpg, oriented, quadrants
 
 from lazypix import Focal, ImageReference, Library, Transform
 from lazypix.addresses import Addresses
-from lazypix.errors import BadRequest, BadTransform
+from lazypix.errors import BadRequest, BadTransform, SettingsError
 from lazypix.formats import READABLE
+from lazypix.gate import Gate
 from lazypix.markup import Html, Tags, focused, preview_url, size_of
+from lazypix.presets import Presets
+from lazypix.signing.links import KeyRing
 from lazypix.tokens import write_gravity
 
 SUNRISE = "1QcSHQRnh493V4dIh4eXh1h4kJUI"
@@ -116,6 +119,28 @@ def _short(srcset: str) -> list[str]:
 def test_widths_need_a_width_to_start_from() -> None:
     with pytest.raises(BadRequest, match="x200 has a height only"):
         TAGS.srcset(reference(), "x200", widths=(100,))
+
+
+def test_only_presets_are_offered_where_nothing_else_is_given_out() -> None:
+    presets = Presets.read({"thumb": "200x100,fit=cover", "large": "400x200,fit=cover", "photo": "800x,format=jpg"})
+    tags = Tags(addresses=Addresses(gate=Gate(mode="presets", presets=presets)))
+    image = reference(focus=Focal(x=0.3, y=0.7))
+    assert tags.src(image, "@thumb") == "/image/200x100,fit=cover/a.auto"
+    assert tags.srcset(image, "@thumb") == "/image/200x100,fit=cover/a.auto 1x"
+    assert tags.srcset(image, "@thumb", widths=(200, 300, 400)) == (
+        "/image/200x100,fit=cover/a.auto 200w, /image/400x200,fit=cover/a.auto 400w"
+    )
+    assert "<source" not in tags.picture(image, "@photo", alt="")
+    with pytest.raises(SettingsError, match="url_keys"):
+        tags.img(image, "300x", alt="")
+
+
+def test_links_are_signed_and_expire_where_it_is_wanted() -> None:
+    ring = KeyRing.of(["a:" + "5" * 64])
+    signed = Tags(addresses=Addresses(gate=Gate(mode="signed", ring=ring)))
+    assert all("sig" in part for part in signed.srcset(reference(), "400x").split(", "))
+    expiring = Tags(addresses=Addresses(gate=Gate(ring=ring)), expires_s=60)
+    assert expiring.src(reference(), "400x") != TAGS.src(reference(), "400x")
 
 
 # --- elements ----------------------------------------------------------------------------------------------------

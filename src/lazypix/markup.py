@@ -50,8 +50,9 @@ class Html(str):
 class Tags:
     """Writes HTML for images; `addresses` says where they are.
 
-    A transform's text or value, or a preset's name, says what the image looks like at 1x. With `fit=cover` and no gravity of its own, the
-    focus that is noted in the reference is kept in sight.
+    A transform's text or value, or a preset's name, says what the image looks like at 1x. With `fit=cover` and no
+    gravity of its own, the focus that is noted in the reference is kept in sight. Where only presets are given out,
+    and there are no keys to sign other links with, there are other sizes or a focus only as far as they are presets.
     """
 
     addresses: Addresses
@@ -88,7 +89,8 @@ class Tags:
             found = [(variant, f"{size_of(image, variant)[0]}w") for variant in _by_width(image, wanted, widths)]
         else:
             found = [(variant, f"{ratio:g}x") for ratio, variant in _by_density(image, wanted, densities)]
-        return ", ".join(f"{self.src(image, variant, format=format)} {what}" for variant, what in found)
+        given_out = [(variant, what) for variant, what in found if self._is_given_out(variant, format)]
+        return ", ".join(f"{self.src(image, variant, format=format)} {what}" for variant, what in given_out)
 
     def img(
         self,
@@ -115,7 +117,7 @@ class Tags:
         srcset = self.srcset(image, wanted, widths=widths, format=format)
         own: dict[str, Attribute] = {
             "src": self.src(image, wanted, format=format),
-            "srcset": srcset if ", " in srcset or widths else None,
+            "srcset": srcset if ", " in srcset or (widths and srcset) else None,
             "width": width,
             "height": height,
             "alt": alt,
@@ -147,20 +149,25 @@ class Tags:
         wanted = self._wanted(image, transform)
         last = _last_format(image)
         sources = [
-            _element("source", {
-                "type": by_name(name).mime,
-                "srcset": self.srcset(image, wanted, widths=widths, format=name),
-                "sizes": attributes.get("sizes"),
-            })
+            _element("source", {"type": by_name(name).mime, "srcset": srcset, "sizes": attributes.get("sizes")})
             for name in formats
             if name != last and (by_name(name).animates or not by_name(image.format).animates)
-        ]  # fmt: skip
+            if (srcset := self.srcset(image, wanted, widths=widths, format=name))
+        ]
         img = self.img(image, wanted, alt=alt, widths=widths, format=last, placeholder=placeholder, **attributes)
         return Html(f"<picture>{''.join(sources)}{img}</picture>")
 
     def _wanted(self, image: ImageReference, transform: Transform | str) -> Transform:
         presets = self.addresses.gate.presets
-        return focused(image, presets.transform(transform) if isinstance(transform, str) else transform)
+        wanted = presets.transform(transform) if isinstance(transform, str) else transform
+        kept = focused(image, wanted)
+        return kept if self._is_given_out(kept) else wanted
+
+    def _is_given_out(self, transform: Transform, format: str | None = None) -> bool:
+        gate = self.addresses.gate
+        if gate.ring.keys or gate.mode == "open":
+            return True
+        return not gate.needs_signature(transform if format is None else transform.with_format(format))
 
 
 def focused(image: ImageReference, transform: Transform) -> Transform:
