@@ -98,6 +98,20 @@ def test_closing_finishes_what_is_being_made_and_leaves_nobody_waiting(
     assert set(finished) <= {"made", "busy"}
 
 
+def test_a_process_that_does_not_close_ends_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(JPG)
+    code = (
+        "from lazypix import Library\n"
+        "library = Library.open('library')\n"
+        "ident = library.add('cat.jpg').ident\n"
+        "print([library.variant(ident, '9x').transform.text for _ in range(2)])\n"  # the second is noted as used
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert (done.stdout, done.stderr) == ("['9x,format=jpg', '9x,format=jpg']\n", "")
+
+
 def test_urls(tmp_path: Path) -> None:
     with Library.open(tmp_path, base_url="https://img.example/", engine=ThreadEngine(1)) as library:
         assert library.url("cat") == "https://img.example/image/cat.auto"

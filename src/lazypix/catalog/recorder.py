@@ -43,7 +43,7 @@ class VariantRecorder:
         self._rows: list[tuple[str, StoredVariant, Future[Recorded]]] = []
         self._uses: set[Name] = set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="lazypix-record")
-        self._noter = ThreadPoolExecutor(1, thread_name_prefix="lazypix-uses")
+        self._noter: threading.Timer | None = None
 
     def record(self, ident: str, variant: StoredVariant) -> Future[Recorded]:
         """Have a variant recorded that is about to be stored.
@@ -68,14 +68,19 @@ class VariantRecorder:
                 return
             self._uses.add(name)
             if len(self._uses) == 1:
-                self._noter.submit(self._note_soon)
+                self._noter = threading.Timer(self._uses_delay_s, self._note)
+                self._noter.daemon = True  # so that a process that does not close can end at once all the same
+                self._noter.start()
 
     def close(self) -> None:
         """Write what is left. Nothing is recorded any more."""
         with self._lock:
             self._closing.set()
         self._writer.shutdown(wait=True)
-        self._noter.shutdown(wait=True)
+        if self._noter is not None:
+            self._noter.cancel()
+            self._noter.join()
+            self._note()
 
     def _write_soon(self) -> None:
         self._closing.wait(self._delay_s)
@@ -91,10 +96,11 @@ class VariantRecorder:
                 later_fence = refused.late.get(name_of(ident, variant), 0)
                 done.set_result(Recorded(gone=ident in refused.gone, later_fence=later_fence))
 
-    def _note_soon(self) -> None:
-        self._closing.wait(self._uses_delay_s)
+    def _note(self) -> None:
         with self._lock:
             uses, self._uses = self._uses, set()
+        if not uses:
+            return
         try:
             self._catalog.variants.used(uses)
         except LazypixError as error:  # only the choice of what is evicted first gets worse
