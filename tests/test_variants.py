@@ -54,6 +54,24 @@ def test_different_texts_of_one_meaning_are_one_variant(watching: Library, watch
     assert len(watched.rendered) == 1
 
 
+def test_a_variant_that_nobody_keeps_is_made_once_for_all_who_ask_and_leaves_nothing(
+    watching: Library, watched: WatchedEngine
+) -> None:
+    image, wanted = watching.add(JPG, ident="cat"), Transform(width=60, format="jpg")
+    come, go = threading.Event(), threading.Event()
+    watched.before = lambda: signal_and_wait(come, go)
+    one = watching.make(image, wanted, keeps=False)
+    wait(come)
+    other = watching.make(image, wanted, keeps=False)
+    go.set()
+    assert one.delivered.result(WAIT_S) is other.delivered.result(WAIT_S)
+    one.landed.result(WAIT_S)
+    assert len(watched.rendered) == 1
+    assert all_blobs(watching) == ["cat/origin.jpg"]
+    assert watching.variants("cat") == []
+    assert watching.variant("cat", wanted).body == one.delivered.result().body
+
+
 def test_a_variant_survives_the_library(tmp_path: Path) -> None:
     engines = [WatchedEngine(), WatchedEngine()]
     bodies = []

@@ -313,13 +313,17 @@ class Library(LibraryParts):
         """
         return self._variants.recorded(self.get(ident))
 
-    def make(self, image: Image, transform: Transform, *, background: bool = False) -> Flight[Variant]:
+    def make(
+        self, image: Image, transform: Transform, *, background: bool = False, keeps: bool = True
+    ) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
+
+        With `keeps` false it is delivered only: for one whose storing is somebody else's affair.
 
         Raises:
             BadTransform, Quarantined, Busy: as `variant`.
         """
-        return self._variants.make(image, transform, background=background)
+        return self._variants.make(image, transform, background=background, keeps=keeps)
 
     def url(
         self,

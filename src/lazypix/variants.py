@@ -103,10 +103,13 @@ class Variants:
         """Return what is known of the variants of an image that are stored."""
         return self._catalog.variants.of(image.ident)
 
-    def make(self, image: Image, transform: Transform, *, background: bool = False) -> Flight[Variant]:
+    def make(
+        self, image: Image, transform: Transform, *, background: bool = False, keeps: bool = True
+    ) -> Flight[Variant]:
         """Begin to make a variant, or join in when it is being made. It is delivered first, and stored then.
 
-        In the `background` it holds up what somebody waits for by one render at most, and is refused sooner.
+        In the `background` it holds up what somebody waits for by one render at most, and is refused sooner. One that
+        nobody `keeps` is only delivered: nothing is written, no other process is waited for.
 
         Raises:
             BadTransform, Quarantined, Busy: as `Library.variant`.
@@ -118,6 +121,10 @@ class Variants:
         timer = _Timer()
 
         def work(deliver: Callable[[Variant], None]) -> None:
+            if not keeps:
+                body = self._rendered(image, plan, key, piece)
+                deliver(Variant(image=image, transform=transform, body=body, timings_ms=timer.laps(piece.began)))
+                return
             with self._turn(image, transform, key, may_wait=partial(self._may_wait, piece)) as turn:
                 found = self.stored(image, transform)  # another process may have made it meanwhile
                 if found is not None:
@@ -132,7 +139,7 @@ class Variants:
                 self._shelf.keep(image, transform, body, turn)
 
         place = _Place(self._backlog, piece)
-        flight = self._flights.join(key, partial(place.carry_out, work), place)
+        flight = self._flights.join(key if keeps else f"{key} not kept", partial(place.carry_out, work), place)
         if not background:
             flight.hurry()
         return flight
