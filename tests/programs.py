@@ -36,6 +36,8 @@ START_S = 60.0
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
 READER_KEY = "test-reader"
 """The access key of one who may only read; its secret key is the same."""
+PUBLIC_BUCKET = "public"
+"""A bucket whose objects all the world may read, and nothing more."""
 AZURE_ACCOUNT = "devstoreaccount1"
 # Azurite's published account key, the same everywhere. Source: Azurite README, "Default Storage Account".
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -159,6 +161,7 @@ def seaweedfs(folder: Path) -> Iterator[Program]:
             ("reader", READER_KEY, ["Read", "List"]),
         )
     ]
+    identities.append({"name": "anonymous", "credentials": [], "actions": [f"Read:{PUBLIC_BUCKET}"]})
     config.write_text(json.dumps({"identities": identities}))
     names = (
         "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",

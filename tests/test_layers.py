@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import imagestorage
 import lazypix
 
 SOURCE = Path(lazypix.__file__).parent
+FACADE = Path(imagestorage.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "thumbhash", "tokens", "transform", "plan", "presets", "cost", "keys", "credentials", "signing", "http", "dialects", "gate", "addresses", "references", "markup", "engine", "outbound", "stores", "catalog", "orders", "cache",
@@ -95,3 +97,27 @@ def test_only_the_server_is_async(path: Path) -> None:
     tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     found = [n.lineno for n in tree if isinstance(n, ast.AsyncFunctionDef | ast.AsyncWith | ast.AsyncFor | ast.Await)]
     assert not found or _room(path) == "server"
+
+
+# --- the façade: another package, on top of the rooms -----------------------------------------------------------
+
+FACADE_FILES = sorted(FACADE.rglob("*.py"))
+FACADE_ORDER = ["sizes", "places", "engines", "fleet", "opened", "origins", "storage"]
+FACADE_STANDS_ON = {
+    "errors", "formats", "filenames", "keys", "http", "transform", "plan", "setting_rules", "incoming", "stores", "cache",
+    "catalog", "settings", "contrib", "Image", "Library", "Transform", "Variant",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_lazypix_knows_nothing_of_its_facade(path: Path) -> None:
+    assert [module for module in _imports(path) if module.split(".")[0] == "imagestorage"] == []
+
+
+@pytest.mark.parametrize("path", FACADE_FILES, ids=lambda path: path.name)
+def test_the_facade_stands_on_few_rooms_and_one_file_knows_frameworks(path: Path) -> None:
+    assert {parts[0] for parts in _inside(path)} <= FACADE_STANDS_ON
+    above = FACADE_ORDER[: FACADE_ORDER.index(path.stem)] if path.stem in FACADE_ORDER else []
+    assert {m.split(".")[1] for m in _imports(path) if m.startswith("imagestorage.")} <= set(above)
+    if path.stem != "engines":
+        assert {module.split(".")[0] for module in _imports(path)} & ONLY_IN.keys() == set()

@@ -49,10 +49,12 @@ class Worker:
 
 
 @contextmanager
-def celery(folder: Path, *arguments: str, ready: str = " ready.", **settings: str) -> Iterator[Worker]:
-    """Run Celery with lazypix' application until the end of the block."""
+def celery(
+    folder: Path, *arguments: str, ready: str = " ready.", application: str = "lazypix.celery", **settings: str
+) -> Iterator[Worker]:
+    """Run Celery with lazypix' application, or another one, until the end of the block."""
     log = folder / f"celery-{len(list(folder.glob('celery-*.log')))}.log"
-    command = [sys.executable, "-m", "celery", "-A", "lazypix.celery", *arguments, "-l", "info"]
+    command = [sys.executable, "-m", "celery", "-A", application, *arguments, "-l", "info"]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=folder,
