@@ -12,7 +12,9 @@
     ├── Unauthorized                 401  unauthorized
     ├── Forbidden                    403  forbidden
     │   ├── BadSignature             403  bad_signature
-    │   └── LinkExpired              403  link_expired
+    │   ├── LinkExpired              403  link_expired
+    │   ├── TicketRefused            403  ticket_refused
+    │   └── QuotaExceeded            403  quota_exceeded
     ├── NotFound                     404  not_found
     │   ├── UnknownImage             404  unknown_image
     │   ├── SourceMissing            404  source_missing
@@ -31,6 +33,7 @@
     ├── RendererLost                 422  renderer_lost
     │   └── RenderTimeout            422  render_timeout
     ├── Quarantined                  422  quarantined
+    ├── TooManyRequests              429  too_many_requests
     ├── ChecksumMismatch             460  checksum_mismatch
     ├── Unreachable                  502  unreachable
     │   └── SourceFailed             502  source_failed
@@ -107,7 +110,7 @@ class Unauthorized(LazypixError):
 
 
 class Forbidden(LazypixError):
-    """A write came from a page of another site, to a server without API keys."""
+    """The API key is not for this; or a write came from a page of another site, to a server without API keys."""
 
     status = 403
     code = "forbidden"
@@ -123,6 +126,18 @@ class LinkExpired(Forbidden):
     """The address was signed for some time, which is over."""
 
     code = "link_expired"
+
+
+class TicketRefused(Forbidden):
+    """An upload ticket has expired, or was not signed here as it is."""
+
+    code = "ticket_refused"
+
+
+class QuotaExceeded(Forbidden):
+    """The API key has as many images, or bytes, as it may have."""
+
+    code = "quota_exceeded"
 
 
 class NotFound(LazypixError):
@@ -245,6 +260,17 @@ class Quarantined(LazypixError):
 
     status = 422
     code = "quarantined"
+
+
+class TooManyRequests(LazypixError):
+    """The API key has made as many requests in this minute as it may make."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, text: str, *, retry_after_s: int) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class ChecksumMismatch(LazypixError):

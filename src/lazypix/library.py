@@ -123,10 +123,12 @@ class Library(LibraryParts):
         ident: str | None = None,
         filename: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        owner: str | None = None,
     ) -> Image:
         """Store an original: bytes, the path of a file, or a binary file that is read to its end.
 
-        It is verified (decoded once), and durable when this returns. Without `ident` a new one is made.
+        It is verified (decoded once), and durable when this returns. Without `ident` a new one is made. It counts for
+        the quotas of `owner`, the id of an API key.
 
         Raises:
             BadIdent, IdentTaken: `ident` is malformed, or was ever given before.
@@ -135,12 +137,13 @@ class Library(LibraryParts):
             TooLarge: over the limits of bytes, pixels or frames.
             BrokenImage, RendererLost: it cannot be decoded to the end.
             StoreFull, StoreFailed: it could not be stored.
+            QuotaExceeded, Unauthorized: the owner has no room for it, or was revoked.
         """
         if isinstance(source, str | Path) and filename is None:
             filename = PurePath(source).name
         with self.incoming.new() as incoming:
             incoming.copy(source)
-            return self.add_incoming(incoming, ident=ident, filename=filename, metadata=metadata)
+            return self.add_incoming(incoming, ident=ident, filename=filename, metadata=metadata, owner=owner)
 
     def add_incoming(
         self,
@@ -150,13 +153,14 @@ class Library(LibraryParts):
         filename: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         jobs: JobsOf | None = None,
+        owner: str | None = None,
     ) -> Image:
         """Store an original that has been received already; as `add`.
 
         `jobs` are what is to be done with it then; without, the replicas get it.
         """
         return self.uploads.add(
-            incoming, ident=ident, filename=filename, metadata=metadata,
+            incoming, ident=ident, filename=filename, metadata=metadata, owner=owner,
             jobs=jobs or (lambda image: self.orders.wished(image.ident, Wish())),
         )  # fmt: skip
 

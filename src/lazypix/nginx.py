@@ -97,7 +97,7 @@ def configuration(front: Front) -> str:
         SettingsError: a path has characters that nginx cannot be told.
     """
     parts = [_HEAD, *_upstreams(front)]
-    if not front.settings.api_keys:
+    if not front.settings.writes_need_keys:
         parts.append(_block("map $request_method $lazypix_writes", *_METHODS))
     if front.sends_files:
         parts += [_file_of(front), _NAME_FOR_SAVING]
@@ -137,7 +137,7 @@ def _server(front: Front) -> Iterator[str]:
         f"client_max_body_size {_form_mib(settings)}m;"
     )
     yield f"\n{_PROXY}\nproxy_read_timeout {math.ceil(2 * settings.request_deadline_s) + 60}s;"
-    yield "\n" + (_WRITES_NEED_KEYS if settings.api_keys else _WRITES_REFUSED)
+    yield "\n" + (_WRITES_NEED_KEYS if settings.writes_need_keys else _WRITES_REFUSED)
     if settings.urls is None:
         yield "\n# The setting `urls` is not chosen yet; through nginx everybody may ask for any size."
     if len(front.addresses) > 1:
@@ -151,7 +151,7 @@ def _server(front: Front) -> Iterator[str]:
     yield "\nerror_page 413 @lazypix_too_large;\nerror_page 502 504 @lazypix_away;"
     yield _error("too_large", 413, f"The request is over the limit of {settings.max_bytes} bytes for an image")
     yield _error("away", 502, "The image server does not answer; try again later")
-    if not settings.api_keys:
+    if not settings.writes_need_keys:
         yield "\nerror_page 403 @lazypix_refused;"
         yield _error("refused", 403, "Nothing can be written here: the server has no API keys")
 
@@ -294,7 +294,8 @@ _WRITES_NEED_KEYS = "# Writes need a key, which lazypix looks at: Authorization:
 
 _WRITES_REFUSED = """\
 # There are no `api_keys`, so lazypix lets this machine write without; and for lazypix everybody who comes through
-# nginx comes from this machine. So nothing is written through nginx. Set `api_keys`, and write this file anew.
+# nginx comes from this machine. So nothing is written through nginx. Set `api_keys`, or `keys_required`, and write
+# this file anew.
 if ($lazypix_writes) {
     return 403;
 }"""

@@ -193,7 +193,7 @@ class ResumableUploads:
         last = LastPiece(upload=upload.id, position=upload.position, keep_s=self._keep_s)
         try:
             with self._whole(upload, piece) as whole:
-                self._uploads.add(whole, jobs=jobs, last=last, **_named(upload.fields))
+                self._uploads.add(whole, jobs=jobs, last=last, owner=upload.owner, **_named(upload.fields))
         except OffsetMismatch:
             raise
         except LazypixError as error:

@@ -70,16 +70,21 @@ def check_broker(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def open_to_all(host: object, *, api_keys: object, urls: object) -> str | None:
-    """Return what is missing before an address may be listened on that others can reach, or None."""
+def open_to_all(host: object, *, api_keys: object, keys_required: object, urls: object) -> str | None:
+    """Return what is missing before an address may be listened on that others can reach, or None.
+
+    The values may be those of the environment, as they are.
+    """
     if not isinstance(host, str) or is_loopback(host):
         return None
-    missing = [name for name, value in (("api_keys", api_keys), ("urls", urls)) if not value]
+    keys = api_keys or (keys_required and str(keys_required).lower() not in ("0", "false", "f", "no", "n", "off"))
+    missing = [name for name, value in (("api_keys", keys), ("urls", urls)) if not value]
     if not missing:
         return None
     return (
         f"host={host!r} can be reached from outside; that needs {' and '.join(missing)} "
-        '(api_keys: at least one key for writes; urls: "open" lets everybody ask for any size)'
+        "(api_keys: at least one key for writes, or keys_required and `lazypix keys add`; "
+        'urls: "open" lets everybody ask for any size)'
     )
 
 

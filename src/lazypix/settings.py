@@ -44,7 +44,7 @@ class Settings(
 
     @model_validator(mode="after")
     def _safe_beyond_loopback(self) -> Settings:
-        fault = open_to_all(self.host, api_keys=self.api_keys, urls=self.urls)
+        fault = open_to_all(self.host, api_keys=self.api_keys, keys_required=self.keys_required, urls=self.urls)
         if fault is not None:
             raise ValueError(fault)
         return self
@@ -96,7 +96,8 @@ def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, s
     except ValidationError as error:
         faults += [_fault(item, sources) for item in error.errors()]
         if all(item["loc"] for item in error.errors()):  # pydantic looks at the whole only when every part is right
-            whole = open_to_all(values.get("host"), api_keys=values.get("api_keys"), urls=values.get("urls"))
+            chosen = {name: values.get(name) for name in ("api_keys", "keys_required", "urls")}
+            whole = open_to_all(values.get("host"), **chosen)
             faults += [whole] if whole else []
     if faults:
         raise SettingsError("\n".join(["The settings are wrong:", *(f"  {fault}" for fault in faults)]))

@@ -85,14 +85,15 @@ def kill_around_commits(steps: Steps) -> None:
 
 def work(library: Library, pictures: Path) -> None:
     """Upload, make variants, delete; tell what was acknowledged."""
+    owner = library.catalog.keys.list()[0].id
     for ident in ("a", "b"):
-        library.add(pictures / f"{ident}.jpg", ident=ident, metadata={"name": ident})
+        library.add(pictures / f"{ident}.jpg", ident=ident, metadata={"name": ident}, owner=owner)
         print(f"added {ident}", flush=True)
     library.variant("a", "30x")
     library.variant("b", "30x")
     library.delete("a")
     print("deleted a", flush=True)
-    library.add(pictures / "c.jpg", ident="c")
+    library.add(pictures / "c.jpg", ident="c", owner=owner)
     print("added c", flush=True)
     library.variant("c", "20x")
 

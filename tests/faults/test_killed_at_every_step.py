@@ -10,11 +10,14 @@ import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.engine.pictures import jpg, quadrants
+from tests.held import counted
+from tests.held import told as told_by_keys
 from tests.programs import ACCESS_KEY, ROOT, SECRET_KEY, Program, environment_of
 
 from lazypix import Library
@@ -70,7 +73,8 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Pl
         (pictures / f"{name}.jpg").write_bytes(picture)
     if request.param == "folder and SQLite":
         template = tmp_path / "catalog.sqlite"
-        Catalog.sqlite(template).close()
+        with closing(Catalog.sqlite(template)) as catalog:
+            catalog.keys.make("key", ["upload"])
 
         def local() -> Place:
             folder = tmp_path / uuid.uuid4().hex
@@ -82,7 +86,8 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Pl
     server: Program = request.getfixturevalue("seaweedfs")
     new_database: Callable[..., str] = request.getfixturevalue("new_database")
     made = new_database()
-    Catalog.open(made).close()
+    with closing(Catalog.open(made)) as catalog:
+        catalog.keys.make("key", ["upload"])
 
     def remote() -> Place:
         name = uuid.uuid4().hex
@@ -112,6 +117,8 @@ def check(place: Place, last: int, told: list[str]) -> str | None:
             problems.append(f"deleted and back: {back}")
         if "added a" not in told and "a" not in present:
             library.add(PICTURES["a"], ident="a")  # what was not acknowledged may be sent again
+        if told_by_keys(library.catalog) != counted(library.catalog):
+            problems.append(f"counted {counted(library.catalog)}, told {told_by_keys(library.catalog)}")
         if library.catalog.unfinished():
             problems.append(f"unfinished: {library.catalog.unfinished()}")
     return f"step {last} ({told[-1] if told else 'at once'}): {problems}" if problems else None

@@ -15,6 +15,7 @@ from lazypix.catalog.announcing import announce
 from lazypix.catalog.database import Conflict, Database
 from lazypix.catalog.image_rows import image_of, row_of
 from lazypix.catalog.jobs import JobRows, NewJob
+from lazypix.catalog.key_rows import KeyRows, count_gone, count_new
 from lazypix.catalog.lease_rows import LeaseRows
 from lazypix.catalog.search import Search, page, rarest_first, terms_of
 from lazypix.catalog.source_rows import SourceRows
@@ -34,10 +35,9 @@ class Catalog:
     """Images and variants in a SQL database. Safe to use from many threads and processes.
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
-    change is durable when its method returns. `variants` holds the rows of the stored variants, `jobs` those of what
-    is to be done, `leases` those of who does what at this moment, `sources` those of downloads, `uploads` those of
-    uploads in pieces. `jobs` that a method is given are added in the transaction of its change: either both are there
-    or none.
+    change is durable when its method returns. `variants` holds the rows of stored variants, `jobs` those of what is to
+    be done, `leases` those of who does what now, `sources` those of downloads, `uploads` those of uploads in pieces,
+    `keys` the API keys. `jobs` given to a method are added in the transaction of its change: both are there or none.
     """
 
     def __init__(self, database: Database) -> None:
@@ -47,6 +47,7 @@ class Catalog:
         self.leases = LeaseRows(database)
         self.sources = SourceRows(database)
         self.uploads = UploadRows(database)
+        self.keys = KeyRows(database)
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -84,7 +85,7 @@ class Catalog:
         return self._database.connection_arguments()
 
     def announce(self, idents: Collection[str]) -> None:
-        """Tell who listens to this catalog that what is remembered of these images is not true any more.
+        """Tell who listens that what is remembered of these images is not true any more.
 
         The methods that change what can be seen of an image do so by themselves, in their own transactions.
         """
@@ -108,6 +109,7 @@ class Catalog:
 
         Raises:
             IdentTaken: the ident has, or ever had, a row.
+            QuotaExceeded, Unauthorized: the key of its owner has no room for it, or was revoked.
         """
         token = secrets.token_hex(16)
         self._insert(row_of(image) | {"state": "pending", "since_us": _now(), "claim": token})
@@ -135,6 +137,7 @@ class Catalog:
                 connection.execute(insert(images).values(row))
                 if searched is not None:
                     _write_terms(connection, searched.ident, row["created_us"], searched.metadata)
+                count_new(connection, row)
         except Conflict as conflict:
             ident = row["ident"]
             if not self.states([ident]):
@@ -187,7 +190,8 @@ class Catalog:
     def abandon(self, ident: str, claim: str | None = None) -> None:
         """Give a withdrawn claim back, as if it had never been."""
         with self._database.writing() as connection:
-            connection.execute(delete(images).where(_is(ident), images.c.state == "withdrawn", *_claimed_by(claim)))
+            mine = delete(images).where(_is(ident), images.c.state == "withdrawn", *_claimed_by(claim))
+            count_gone(connection, mine.returning(images.c.owner, images.c.size))
 
     # --- looking -----------------------------------------------------------------------------------------------
 
@@ -301,8 +305,9 @@ class Catalog:
     def end_delete(self, ident: str) -> None:
         """Record that the blobs of an image in deletion are gone; its ident stays taken."""
         with self._database.writing() as connection:
-            _move(connection, ident, "deleting", "deleted")
-            self._forget(connection, ident)
+            if _move(connection, ident, "deleting", "deleted"):
+                self._forget(connection, ident)
+                count_gone(connection, select(images.c.owner, images.c.size).where(_is(ident)))
 
     def forget_deleted(self, ident: str) -> None:
         """Record that the blobs of a deleted image were looked for once more, and none is left."""

@@ -88,7 +88,7 @@ def _greet(settings: Settings, port: int) -> None:
     """Tell what to do next, with lines that can be pasted."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     here = f"http://{host}:{port}"
-    key = " -H 'Authorization: Bearer <key>'" if settings.api_keys else ""
+    key = " -H 'Authorization: Bearer <key>'" if settings.writes_need_keys else ""
     out.print(f"[bold]lazypix {__version__}[/] on {here}, data in {settings.data.absolute()}", soft_wrap=True)
     out.print("Next, in another terminal:", highlight=False)
     out.print(f"  curl{key} -F image=@photo.jpg -F ident=hello {here}/upload", highlight=False, soft_wrap=True)

@@ -66,6 +66,7 @@ class Uploads:
         filename: str | None,
         metadata: Mapping[str, Any] | None,
         jobs: JobsOf | None = None,
+        owner: str | None = None,
         last: LastPiece | None = None,
     ) -> Image:
         """Verify an original that has been received, and store it. Errors: as `Library.add`.
@@ -78,6 +79,8 @@ class Uploads:
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
+        if owner is not None:
+            self._catalog.keys.check_room(owner, incoming.size)  # before it costs a renderer anything
         filename = base_name(filename)
         probe = self._patiently(self._engine.inspect(str(incoming.path), self._limits))
         check_extension(filename, probe.format)
@@ -89,6 +92,7 @@ class Uploads:
             created=datetime.now(UTC),
             filename=filename,
             metadata=metadata,
+            owner=owner,
         )
         self._store_durably(image, incoming.path, jobs(image) if jobs is not None else (), last, chosen=chosen)
         return image

@@ -98,7 +98,7 @@ class Api(Endpoints):
         async with self.place(), self._form(request, IMAGE, "url", "ident", "metadata") as form:
             sizes = self._sizes(form)
             wish = read_wish(form.fields, sizes, self._rules, caller=request.state.caller)
-            image = await self._add(form, lambda image: self._jobs(image, sizes, wish))
+            image = await self._add(form, lambda image: self._jobs(image, sizes, wish), self._owner(request))
         location = (b"location", f"{MOUNT}{image.ident}.{by_name(image.format).extension}".encode())
         return envelope(201, _content(image.ident, sizes), location)
 
@@ -183,7 +183,7 @@ class Api(Endpoints):
         made = warm_jobs(image.ident, [size.transform for size in sizes], caller=wish.caller)
         return self._library.orders.wished(image.ident, wish, *made, whole=whole)
 
-    async def _add(self, form: Form, jobs: JobsOf) -> Image:
+    async def _add(self, form: Form, jobs: JobsOf, owner: str | None) -> Image:
         image, url, ident = (
             form.image,
             form.fields.get("url", "").strip(),
@@ -196,7 +196,9 @@ class Api(Endpoints):
             raise BadUpload("The form has the fields 'image' and 'url'; accepted: one of them")
         metadata = _metadata(form.fields.get("metadata", ""))
         # Shielded: when the client goes away now, the image is either stored whole or not at all.
-        store = partial(self._library.add_incoming, ident=ident and check_ident(ident), metadata=metadata, jobs=jobs)
+        store = partial(
+            self._library.add_incoming, ident=ident and check_ident(ident), metadata=metadata, jobs=jobs, owner=owner
+        )
         if url:
             add = partial(self._library.sources.add, url, store)
         else:

@@ -22,10 +22,11 @@ from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
 from lazypix.http import Answer, envelope, error_answer
 from lazypix.http import Request as ImageRequest
 from lazypix.library import Library
-from lazypix.server.access import WriteAccess
+from lazypix.server.access import WriteAccess, preflight
 from lazypix.server.api import Api
 from lazypix.server.endpoints import Endpoints
 from lazypix.server.forms import ClientGone
+from lazypix.server.keys import KeyEndpoints
 from lazypix.server.send import AnswerResponse, request_of, send_answer
 from lazypix.server.tus import PLACE, Tus
 from lazypix.settings import Settings
@@ -65,8 +66,7 @@ class _Front:
         # A redirect would go to whatever the Host header names, and is not what a client of the JSON API expects.
         self._router.router.redirect_slashes = False
         self._delivery: Delivery
-        self._access = WriteAccess(settings)
-        self._preflight = self._access.preflight()
+        self._preflight = preflight()
         self.is_draining = False
         self._is_ready = True
 
@@ -116,9 +116,10 @@ class _Front:
         self._delivery = make_delivery(self._settings, library)
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
         self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)
-        api = Api(self._settings, self._access, library, ready=lambda: self._is_ready)
-        self._tus = Tus(self._settings, self._access, library, api.place)
-        endpoints: list[Endpoints] = [api, self._tus]
+        access = WriteAccess(self._settings, library.catalog.keys)
+        api = Api(self._settings, access, library, ready=lambda: self._is_ready)
+        self._tus = Tus(self._settings, access, library, api.place)
+        endpoints: list[Endpoints] = [api, self._tus, KeyEndpoints(self._settings, access, library)]
         for each in endpoints:
             app.router.routes.extend(each.routes())
         tidying = asyncio.create_task(_keep_tidy(library))

@@ -15,7 +15,7 @@ from lazypix.credentials import Scope
 from lazypix.errors import Busy
 from lazypix.http import Answer
 from lazypix.library import Library
-from lazypix.server.access import WriteAccess
+from lazypix.server.access import WriteAccess, Writer
 from lazypix.server.send import AnswerResponse
 from lazypix.settings import Settings
 
@@ -44,11 +44,20 @@ class Endpoints:
         self._looking.shutdown(wait=True, cancel_futures=True)
 
     def _writing(self, handle: Handler, scope: Scope = "upload") -> Endpoint:
-        """Make an endpoint for who has a key of this scope; `request.state.caller` tells who."""
+        """Make an endpoint for who has a key of this scope; `request.state` tells who: `caller` and `owner`."""
 
         async def endpoint(request: Request) -> AnswerResponse:
-            request.state.caller = self._access.check(request.headers, scope)
+            writer = await self._in_time(self._access.check, request.headers, scope)
+            request.state.caller, request.state.owner = writer.caller, writer.owner
             return AnswerResponse(await handle(request))
+
+        return endpoint
+
+    def _identified(self, handle: Callable[[Request, Writer | None], Awaitable[Answer]]) -> Endpoint:
+        """Make an endpoint for who has a key, whatever it may do; None where none is needed."""
+
+        async def endpoint(request: Request) -> AnswerResponse:
+            return AnswerResponse(await handle(request, await self._in_time(self._access.identify, request.headers)))
 
         return endpoint
 
@@ -60,9 +69,10 @@ class Endpoints:
 
         return endpoint
 
-    def _owner(self, request: Request) -> str | None:  # noqa: ARG002
+    def _owner(self, request: Request) -> str | None:
         """Return whose image it will be that this request uploads; None: nobody's in particular."""
-        return None
+        owner: str | None = request.state.owner
+        return owner
 
     async def _in_time(
         self,

@@ -20,8 +20,19 @@ class AccessSettings(BaseModel):
     api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(check_api_keys)] = Field(
         (),
         description="Keys for writes, of 16 characters or more, sent as `Authorization: Bearer <key>`. "
-        "None: writes need no key, and are refused to web pages other than `base_url`'s.",
+        "They may do everything; keys with scopes and quotas are made by `lazypix keys add`. "
+        "None of either: writes need no key, and are refused to web pages other than `base_url`'s.",
+    )
+    keys_required: bool = Field(
+        False,
+        description="Writes need a key although `api_keys` has none: one that `lazypix keys add` made. "
+        "Once one was made there, they do in any case.",
     )
     urls: Literal["open"] | None = Field(
         None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
     )
+
+    @property
+    def writes_need_keys(self) -> bool:
+        """Whether the settings say by themselves that nobody may write without a key."""
+        return bool(self.api_keys) or self.keys_required
