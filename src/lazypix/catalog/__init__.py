@@ -35,8 +35,8 @@ class Catalog:
     """Images and variants in a SQL database. Safe to use from many threads and processes.
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
-    change is durable when its method returns. `variants` holds the rows of stored variants, `jobs` those of what is to
-    be done, `leases` those of who does what now, `sources` those of downloads, `uploads` those of uploads in pieces,
+    change is durable when its method returns. `variants` holds the rows of stored variants, `jobs` those of what is
+    to be done, `leases` those of who does what now, `sources` those of downloads, `uploads` those of uploads in pieces,
     `keys` the API keys. `jobs` given to a method are added in the transaction of its change: both are there or none.
     """
 

@@ -98,10 +98,8 @@ class Tus(Endpoints):
     def options(self) -> Answer:
         """Return what the server can do, and what browsers are told before they let pages of other sites ask."""
         told = dict(preflight().headers)
-        if b"POST" in told.get(b"access-control-allow-methods", b""):
-            told[b"access-control-allow-methods"] = b"POST, HEAD, PATCH, DELETE, OPTIONS"
-        allowed = told.get(b"access-control-allow-headers", b"")
-        told[b"access-control-allow-headers"] = b", ".join((allowed, _SENT)) if allowed else _SENT
+        told[b"access-control-allow-methods"] = b"POST, HEAD, PATCH, DELETE, OPTIONS"
+        told[b"access-control-allow-headers"] += b", " + _SENT
         able = (
             (b"tus-version", VERSION),
             (b"tus-extension", EXTENSIONS),
