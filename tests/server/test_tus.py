@@ -309,7 +309,6 @@ def test_without_keys_pages_of_other_sites_are_refused(server: Server) -> None:
     headers = TUS | {"Upload-Length": "10", "Origin": "https://elsewhere.example"}
     answer = httpx.post(f"{server.url}/files/", headers=headers)
     assert (answer.status_code, answer.headers["lazypix-error"]) == (403, "forbidden")
-    assert "POST" not in httpx.options(f"{server.url}/files/").headers["access-control-allow-methods"]
 
 
 @pytest.mark.parametrize("version", [None, "0.2.2", "2.0.0"])

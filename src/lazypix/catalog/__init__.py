@@ -36,7 +36,7 @@ class Catalog:
 
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
     change is durable when its method returns. `variants` holds the rows of stored variants, `jobs` those of what is
-    to be done, `leases` those of who does what now, `sources` those of downloads, `uploads` those of uploads in pieces,
+    to be done, `leases` those of who does what now, `sources` of downloads, `uploads` of uploads in pieces,
     `keys` the API keys. `jobs` given to a method are added in the transaction of its change: both are there or none.
     """
 
