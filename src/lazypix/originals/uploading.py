@@ -20,7 +20,7 @@ from lazypix.incoming import Incoming
 from lazypix.keys import KeyScheme, check_ident, new_ident
 from lazypix.originals.reading import Originals
 from lazypix.originals.removing import Removals
-from lazypix.plan import Limits
+from lazypix.plan import Limits, Probe
 from lazypix.stores import BlobStore
 
 T = TypeVar("T")
@@ -76,14 +76,10 @@ class Uploads:
         chosen = ident is not None
         ident = check_ident(ident) if ident is not None else new_ident()
         metadata = as_json({} if metadata is None else metadata)
-        incoming.finish()
-        if incoming.size == 0:
-            raise BadUpload("The image is empty (0 bytes)")
         if owner is not None:
             self._catalog.keys.check_room(owner, incoming.size)  # before it costs a renderer anything
         filename = base_name(filename)
-        probe = self._patiently(self._engine.inspect(str(incoming.path), self._limits))
-        check_extension(filename, probe.format)
+        probe = self.verify(incoming, filename)
         image = Image(
             ident=ident,
             sha256=incoming.sha256,
@@ -96,6 +92,19 @@ class Uploads:
         )
         self._store_durably(image, incoming.path, jobs(image) if jobs is not None else (), last, chosen=chosen)
         return image
+
+    def verify(self, incoming: Incoming, filename: str | None) -> Probe:
+        """Return what was received, decoded once to its end; nothing is stored.
+
+        Raises:
+            BadUpload, UnsupportedImage, TooLarge, BrokenImage, RendererLost, Busy: as `Library.add`.
+        """
+        incoming.finish()
+        if incoming.size == 0:
+            raise BadUpload("The image is empty (0 bytes)")
+        probe = self._patiently(self._engine.inspect(str(incoming.path), self._limits))
+        check_extension(base_name(filename), probe.format)
+        return probe
 
     def _store_durably(
         self, image: Image, path: Path, jobs: Sequence[NewJob], last: LastPiece | None, *, chosen: bool
