@@ -57,6 +57,12 @@ def begin() -> None:
         LOGGING_CONFIG=None,
         USE_TZ=True,
         STATIC_URL="/static/",
+        STORAGES={
+            "default": {"BACKEND": "lazypix.contrib.django.storage.LazypixStorage", "OPTIONS": {"fallback": "files"}},
+            "images": {"BACKEND": "lazypix.contrib.django.storage.LazypixStorage"},
+            "files": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+            "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+        },
         LAZYPIX={"data": "to be said"},
     )
     django.setup()

@@ -93,7 +93,9 @@ def _hope_is_lost(fate: _Fate) -> None:
     except UnknownImage:
         pass
     except LazypixError as error:
-        log.warning("%s belongs to no row and is not removed: %s; `manage.py lazypix orphans` finds it", fate.ident, error)
+        log.warning(
+            "%s belongs to no row and is not removed: %s; `manage.py lazypix orphans` finds it", fate.ident, error
+        )
 
 
 def _may_be_committed(fate: _Fate) -> bool:

@@ -6,15 +6,15 @@ taken twice, and another storage's names are told apart.
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files import File
-from django.core.files.base import ContentFile
 from django.core.files.storage import Storage, storages
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
@@ -40,9 +40,32 @@ def ident_of(name: str) -> str | None:
     return found["ident"] if found else None
 
 
+class _Original(File):
+    """An original; as Django's own files it can be opened again after it was closed."""
+
+    def __init__(self, image: Image, name: str) -> None:
+        self._image = image
+        super().__init__(self._read(), name)
+
+    def open(self, *_: Any, **__: Any) -> _Original:
+        """Go to the beginning."""
+        if self.closed:
+            self.file = self._read()
+        self.seek(0)
+        return self
+
+    def _read(self) -> BinaryIO:
+        library = configured.library()
+        path = library.original_path(self._image)
+        return io.BytesIO(library.original(self._image.ident)) if path is None else path.open("rb")
+
+
 @deconstructible
 class LazypixStorage(Storage):
-    """Keeps images in the library. `fallback`, another alias in `STORAGES`, gets all other files, and has all other names."""
+    """Keeps images in the library.
+
+    `fallback`, another alias in `STORAGES`, gets all other files, and is asked for all other names.
+    """
 
     def __init__(self, *, fallback: str | None = None) -> None:
         self._fallback = fallback
@@ -57,14 +80,18 @@ class LazypixStorage(Storage):
         asked = PurePosixPath((name if name is not None else content.name).replace("\\", "/"))
         folder = "" if str(asked.parent) == "." else f"{asked.parent}/"
         if max_length is not None and len(folder) + _OUR_PART > max_length:
-            raise FileRefused(f"A name in {folder!r} has up to {len(folder) + _OUR_PART} characters; the field: {max_length}")
+            raise FileRefused(
+                f"A name in {folder!r} has up to {len(folder) + _OUR_PART} characters; the field: {max_length}"
+            )
         if not hasattr(content, "chunks"):
             content = File(content, name)
         try:
             image = configured.library().add(opened(content), filename=asked.name)
         except UnsupportedImage as error:
             if self._fallback is None:
-                raise FileRefused(f"{asked.name}: {error}; other files need a storage of their own (`fallback`)") from error
+                raise FileRefused(
+                    f"{asked.name}: {error}; other files need a storage of their own (`fallback`)"
+                ) from error
             return str(storages[self._fallback].save(name, opened(content), max_length=max_length))
         except LazypixError as error:
             if error.status >= 500:
@@ -75,12 +102,7 @@ class LazypixStorage(Storage):
     def _open(self, name: str, mode: str = "rb") -> File:
         if mode != "rb":
             raise ValueError(f"mode={mode!r} is not possible, an image never changes; accepted: 'rb'")
-        image = self._image(name)
-        library = configured.library()
-        path = library.original_path(image)
-        if path is None:
-            return ContentFile(library.original(image.ident), name=name)
-        return File(path.open("rb"), name=name)
+        return _Original(self._image(name), name)
 
     def open(self, name: str, mode: str = "rb") -> File:
         """Open an image for reading."""
@@ -147,4 +169,3 @@ class LazypixStorage(Storage):
         if self._fallback is None:
             raise FileNotFoundError(f"{name!r} is no name of this storage, and it has no fallback")
         return storages[self._fallback]
-

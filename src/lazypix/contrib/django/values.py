@@ -104,7 +104,9 @@ def _restored(value: Mapping[str, Any]) -> StoredImage:
 class NewImage:
     """An image that was given to a row, and is stored when the row is saved. Not for several threads at once."""
 
-    def __init__(self, source: File | bytes | Path | BinaryIO, *, filename: str | None = None, focus: Focal | None = None) -> None:
+    def __init__(
+        self, source: File | bytes | Path | BinaryIO, *, filename: str | None = None, focus: Focal | None = None
+    ) -> None:
         self._source: File | bytes | Path | BinaryIO | None = source
         self.filename = filename if filename is not None else _name_of(source)
         self.focus = focus
@@ -176,7 +178,7 @@ def value_of(given: object) -> Value:
     if isinstance(given, bytearray | memoryview):
         given = bytes(given)
     if isinstance(given, File | bytes | Path) or hasattr(given, "read"):
-        return NewImage(given)  # type: ignore[arg-type]
+        return NewImage(given)
     raise TypeError(f"A {type(given).__name__} is no image; accepted: {ACCEPTED}")
 
 

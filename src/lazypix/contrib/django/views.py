@@ -103,7 +103,7 @@ def _environ(request: HttpRequest) -> dict[str, Any]:
 
 
 @require_safe
-def asset(request: HttpRequest, name: str) -> HttpResponseBase:
+def asset(_: HttpRequest, name: str) -> HttpResponseBase:
     """Answer with the script or style of our widget."""
     if name not in _ASSETS:
         raise Http404(f"There is no {name}; there are {', '.join(_ASSETS)}")

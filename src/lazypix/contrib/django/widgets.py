@@ -16,7 +16,10 @@ PREVIEW = "400x300"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posted:
-    """What a form brought: the file (None: none; False: to be cleared), and the focal point as it was typed, in per cent."""
+    """What a form brought: the file (None: none; False: to be cleared), and the focal point as it was typed.
+
+    `x` and `y` are per cent, from left and top.
+    """
 
     upload: Any
     x: str | None = None
@@ -39,7 +42,7 @@ class Posted:
 
     def shows(self, focus: Focal | None) -> bool:
         """Tell whether this is what the form showed."""
-        return (self.x, self.y) == (_percent(focus and focus.x), _percent(focus and focus.y))
+        return (self.x, self.y) == _percents(focus)
 
 
 class ImageInput(forms.ClearableFileInput):
@@ -52,9 +55,14 @@ class ImageInput(forms.ClearableFileInput):
 
     @property
     def media(self) -> forms.Media:
-        """Script and style come from our own URLs, so that nothing has to be collected; without them none are used."""
+        """Script and style come from our own URLs, so that nothing has to be collected.
+
+        A project that does not include them does without.
+        """
         try:
-            paths = [reverse("lazypix:asset", kwargs={"name": name}) for name in ("image_input.js", "image_input.css")]
+            paths = [
+                reverse("lazypix:asset", kwargs={"name": name}) for name in ("image_input.js", "image_input.css")
+            ]
         except NoReverseMatch:
             return forms.Media()
         return forms.Media(js=paths[:1], css={"all": paths[1:]})
@@ -65,13 +73,13 @@ class ImageInput(forms.ClearableFileInput):
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context(name, value, attrs)
         image = value if isinstance(value, StoredImage) else None
-        focus = image.focus if image is not None else None
+        x, y = _percents(image.focus if image is not None else None)
         context["widget"] |= {
             "image": image,
             "preview": PREVIEW,
             "focus_names": _focus_names(name),
-            "x": _percent(focus and focus.x),
-            "y": _percent(focus and focus.y),
+            "x": x,
+            "y": y,
         }
         return context
 
@@ -92,5 +100,9 @@ def _fraction(percent: str | None) -> float:
     return float((percent or "").replace(",", ".")) / 100
 
 
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{fraction * 100:.2f}".rstrip("0").rstrip(".")
+def _percents(focus: Focal | None) -> tuple[str, str]:
+    return ("", "") if focus is None else (_percent(focus.x), _percent(focus.y))
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:.2f}".rstrip("0").rstrip(".")

@@ -21,7 +21,7 @@ register = template.Library()
 
 @register.simple_tag
 def img(image: StoredImage | None, transform: str = "full", *, alt: str, **attributes: Any) -> Html | str:
-    """Write an `<img>` with width and height, or nothing when there is no image; `widths="300,600"` for a `srcset`."""
+    """Write an `<img>` with width and height (with a `srcset` of `widths="300,600"`), or nothing for no image."""
     return "" if not isinstance(image, StoredImage) else image.img(transform, alt=alt, **_lists(attributes))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -35,13 +36,12 @@ class Command(BaseCommand):
         if command == "orphans":
             self._orphans(arguments)
             return
-        try:
-            os.environ.update(_environment())
-        except SettingsError as error:
-            raise CommandError(str(error)) from None
         given = ["--help"] if command == "help" else [command, *arguments]
         try:
-            app(given, prog_name="manage.py lazypix")
+            with _variables():
+                app(given, prog_name="manage.py lazypix")
+        except SettingsError as error:
+            raise CommandError(str(error)) from None
         except SystemExit as end:
             if end.code:
                 raise
@@ -73,10 +73,17 @@ def _delete(ident: str) -> None:
         return  # somebody else removed it
 
 
-def _environment() -> dict[str, str]:
-    """Return the project's settings as the variables that lazypix' command line reads."""
+@contextmanager
+def _variables() -> Iterator[None]:
+    """Say the project's settings by the variables that lazypix' command line reads, for the length of a block."""
     values = {**configured.given(), "base_url": configured.load_settings().base_url}
-    return {PREFIX + name.upper(): _text(value) for name, value in values.items() if value is not None}
+    before = dict(os.environ)
+    os.environ.update({PREFIX + name.upper(): _text(value) for name, value in values.items() if value is not None})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""A gallery: the smallest project of Django's that shows images by lazypix."""
