@@ -45,9 +45,29 @@ def page(browser: Browser, server: Program) -> Iterator[Page]:
     context.close()
 
 
+class Gate:
+    """Holds back what the browser asks for, until it is opened."""
+
+    def __init__(self, page: Page, pattern: str) -> None:
+        self.held: list[Route] = []
+        self._open = False
+        page.route(pattern, self._come)
+
+    def _come(self, route: Route) -> None:
+        if self._open:
+            route.continue_()
+        else:
+            self.held.append(route)
+
+    def open(self) -> None:
+        self._open = True
+        for route in self.held:
+            route.continue_()
+
+
 def scroll_through(page: Page) -> None:
     """Bring every picture into view, so that lazy ones load."""
-    for picture in page.locator("main img, ul img").all():
+    for picture in page.locator("ul img").all():
         picture.scroll_into_view_if_needed()
 
 
@@ -58,9 +78,8 @@ def shift(page: Page) -> float:
 
 
 def test_fifty_pictures_load_late_and_nothing_moves(page: Page) -> None:
-    held: list[Route] = []
+    gate = Gate(page, "**/media/image/**")
     page.add_init_script(WATCH_SHIFTS)
-    page.route("**/media/image/**", lambda route: held.append(route))
     answer = page.goto("/", wait_until="domcontentloaded")
     assert answer is not None
     assert answer.headers["gallery-queries"] == "1"
@@ -69,11 +88,9 @@ def test_fifty_pictures_load_late_and_nothing_moves(page: Page) -> None:
     before = [pictures.nth(n).bounding_box() for n in range(PICTURES)]
     foot = page.locator("p").bounding_box()
     page.wait_for_function("document.readyState !== 'loading'")
-    assert held, "pictures are asked for, and held back"
+    assert gate.held, "pictures are asked for, and held back"
     assert page.evaluate("[...document.images].every((i) => !i.naturalWidth)")
-    page.unroute("**/media/image/**")
-    for route in held:
-        route.continue_()
+    gate.open()
     scroll_through(page)
     page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
     assert shift(page) == 0
@@ -86,18 +103,15 @@ def test_fifty_pictures_load_late_and_nothing_moves(page: Page) -> None:
 
 def test_a_page_that_moves_is_noticed(page: Page) -> None:
     """The measure itself: without width and height the same page moves."""
-    held: list[Route] = []
+    gate = Gate(page, "**/media/image/**")
     page.add_init_script(WATCH_SHIFTS)
     page.add_init_script(
         "new MutationObserver(() => document.querySelectorAll('img').forEach((i) => { i.removeAttribute('width');"
         "i.removeAttribute('height'); i.loading = 'eager'; })).observe(document, { childList: true, subtree: true });"
     )
-    page.route("**/media/image/**", lambda route: held.append(route))
     page.goto("/", wait_until="domcontentloaded")
     shift(page)
-    page.unroute("**/media/image/**")
-    for route in held:
-        route.continue_()
+    gate.open()
     page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
     assert shift(page) > 0
 
@@ -149,7 +163,7 @@ def test_an_upload_in_the_admin_is_previewed_and_its_focal_point_crops(page: Pag
     page.keyboard.press("Enter")
     page.wait_for_url("**/admin/gallery/photo/")
     assert not looks_like([colour_at(crop(page, "corners"), 0.1, 0.25)], [RED])
-    assert page.locator("#result_list img").count() == PICTURES + 1
+    page.locator("#result_list img").nth(PICTURES).wait_for(state="attached")
 
 
 def test_the_widget_works_without_javascript(browser: Browser, server: Program) -> None:

@@ -26,7 +26,13 @@ def manage(folder: Path, *arguments: str, **variables: str) -> str:
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    return {**os.environ, "GALLERY_FOLDER": str(folder), "GALLERY_DEBUG": "no", "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    return {
+        **os.environ,
+        "GALLERY_FOLDER": str(folder),
+        "GALLERY_DEBUG": "no",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
 
 
 @contextmanager

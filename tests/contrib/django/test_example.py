@@ -47,7 +47,9 @@ def test_an_image_goes_through_the_admin_to_a_crop_and_away(client: httpx.Client
     form = {"csrfmiddlewaretoken": client.cookies["csrftoken"], "username": "admin", "password": example.PASSWORD}
     assert client.post("/admin/login/?next=/admin/", data=form).status_code == 302
     token = {"csrfmiddlewaretoken": client.cookies["csrftoken"]}
-    refused = client.post("/admin/gallery/photo/add/", data={**token, "title": "x"}, files={"image": ("a.png", b"none")})
+    refused = client.post(
+        "/admin/gallery/photo/add/", data={**token, "title": "x"}, files={"image": ("a.png", b"none")}
+    )
     assert "Not an image" in refused.text
     point = {"image-focus-x": "0", "image-focus-y": "0"}
     upload = {"image": ("corners.png", encoded(quadrants(400, 200)))}
@@ -57,7 +59,9 @@ def test_an_image_goes_through_the_admin_to_a_crop_and_away(client: httpx.Client
     (address,) = re.findall(r'<img src="([^"]+)"[^>]* alt="corners"', page)
     crop = opened(client.get(address.replace("240x160", "50x100")).content)
     assert looks_like([colour_at(crop, 0.5, 0.25)], [RED])  # the top left corner, and not the middle
-    number = re.findall(r"/admin/gallery/photo/(\d+)/change/[^>]*>corners<", client.get("/admin/gallery/photo/").text)[-1]
+    number = re.findall(
+        r"/admin/gallery/photo/(\d+)/change/[^>]*>corners<", client.get("/admin/gallery/photo/").text
+    )[-1]
     assert client.post(f"/admin/gallery/photo/{number}/delete/", data={**token, "post": "yes"}).status_code == 302
     assert client.get(address).status_code == 404
 
@@ -65,5 +69,3 @@ def test_an_image_goes_through_the_admin_to_a_crop_and_away(client: httpx.Client
 def test_there_are_no_orphans_and_nothing_to_remark_upon(server: Program, folder: Path) -> None:
     assert example.manage(folder, "lazypix", "orphans", "--older-than", "0") == ""
     assert "No changes" in example.manage(folder, "makemigrations", "--check", "--dry-run")
-
-
