@@ -18,6 +18,7 @@ import typer
 from PIL import Image
 from tests.engine.pictures import encoded, jpg, quadrants
 from tests.server.running import clean_environment
+from typer.testing import CliRunner
 
 from lazypix import __version__
 from lazypix.cli.main import app
@@ -117,6 +118,32 @@ def test_url_needs_no_library(desk: Path) -> None:
     assert not (desk / "data").exists()
 
 
+def test_url_signs_with_the_keys_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = CliRunner().invoke
+    key = call(app, ["url-key", "--id", "mine"]).stdout.strip()
+    settings = {"url_keys": key, "urls": "signed", "presets": '{"thumb": "60x60,fit=cover"}'}
+    environment = {f"LAZYPIX_{name.upper()}": value for name, value in settings.items()}
+    asked = ["url", "abc", "@thumb", "-f", "webp", "--expires", "1h", "--scope", "800x800"]
+    assert re.fullmatch(
+        r"/image/60x60,fit=cover/abc\.webp\?s=mine\.[0-9a-z]{6}\.800x800\.[A-Za-z0-9_-]{43}\n",
+        call(app, asked, env=environment).stdout,
+    )
+    for arguments, words in (
+        (["30x", "--scope", "800x800"], "both sides"),
+        (["30x", "--scope", "80"], "accepted: exact, presets"),
+        (["30x", "--expires", "soon"], "15m, 1h, 7d"),
+        (["@huge"], "accepted: @thumb"),
+    ):
+        refused = call(app, ["url", "abc", *arguments], env=environment)
+        assert refused.exit_code != 0
+        assert words in " ".join(refused.stderr.split())
+        assert key.partition(":")[2] not in refused.output
+    assert "url_keys" in call(app, ["url", "abc", "--expires", "1h"]).stderr
+    assert json.loads(call(app, ["url-key", "--json"]).stdout)["url_key"] != key
+    assert call(app, ["url-key", "--id", "Mine!"]).exit_code == 2
+
+
 def test_config_shows_what_is_in_force_with_secrets_masked(desk: Path) -> None:
     done = lazypix(desk, "config", "--json", port="1234", api_keys="tell-nobody-ever")
     values = json.loads(done.stdout)
@@ -193,7 +220,7 @@ def test_the_commands_are_these() -> None:
     assert commands() == [
         "add", "config", "copy", "delete", "export", "gc", "get", "import", "info", "jobs count", "jobs drop",
         "jobs list", "jobs retry", "jobs run", "list", "nginx", "purge", "reindex",
-        "repair", "replicas repair", "replicas status", "scrub", "serve", "sweep", "undelete", "url", "verify",
+        "repair", "replicas repair", "replicas status", "scrub", "serve", "sweep", "undelete", "url", "url-key", "verify",
     ]  # fmt: skip
 
 

@@ -78,6 +78,60 @@ def test_secrets_are_never_shown() -> None:
     assert SECRET not in str(caught.value)
 
 
+KEY = "k1:" + "s" * 24
+
+
+def test_who_may_ask_is_set_by_keys_and_presets() -> None:
+    environment = {
+        "LAZYPIX_URLS": "presets",
+        "LAZYPIX_URL_KEYS": f"{KEY}, k2:{'t' * 24}",
+        "LAZYPIX_PRESETS": '{"thumb": "200x200,fit=cover"}',
+    }
+    gate = load({}, environment).gate
+    assert (gate.mode, [key.id for key in gate.ring.keys]) == ("presets", ["k1", "k2"])
+    assert gate.presets.transform("@thumb").text == "200x200,fit=cover"
+    assert load({}, {}).gate.mode == "open"
+
+
+def test_faults_of_links_and_presets_are_told_all_at_once_and_no_secret_with_them() -> None:
+    environment = {
+        "LAZYPIX_URL_KEYS": f"{KEY},k2:{SECRET},k1:{'u' * 24}",
+        "LAZYPIX_PRESETS": '{"Thumb": "200x200", "wide": "200", "odd": "20x20,colour=red"}',
+        "LAZYPIX_URL_EXPIRY_STEP_S": "0",
+    }
+    with pytest.raises(SettingsError) as caught:
+        load({}, environment)
+    for words in ("url_keys=********", "'Thumb' is no name", "wide: Unknown token", "odd: Unknown option", "step_s"):
+        assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert "s" * 24 not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"urls": "signed"}, "urls='signed' needs url_keys"),
+        ({"urls": "presets"}, "urls='presets' needs presets"),
+        ({"urls": "presets", "url_keys": [KEY]}, "urls='presets' needs presets"),
+        ({"urls": "presets", "port": "x"}, "urls='presets' needs presets"),
+        ({"url_keys": [KEY, KEY]}, "two keys have one id"),
+        ({"url_keys": ["k1:short"]}, "at least 24 characters"),
+        ({"presets": {"huge": "9000x"}}, "presets: huge: width=9000 is over the limit of 8192"),
+        ({"presets": {"huge": "900x"}, "max_side": 800}, "presets: huge: width=900"),
+        ({"urls": "signed", "presets": {"huge": "9000x"}}, "presets: huge"),
+    ],
+)
+def test_what_could_not_be_asked_for_is_a_fault(given: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(given, {})
+    assert words in str(caught.value)
+
+
+def test_presets_in_the_environment_are_json() -> None:
+    with pytest.raises(SettingsError, match="LAZYPIX_PRESETS is not JSON; accepted: an object"):
+        load({}, {"LAZYPIX_PRESETS": "thumb=200x200"})
+
+
 @pytest.mark.parametrize("keys", [[""], ["short"], [" " * 20], ["long-enough-to-be-a-key", "short"]])
 def test_a_key_that_could_be_guessed_is_refused(keys: list[str]) -> None:
     with pytest.raises(SettingsError, match="at least 16 characters"):

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from lazypix.addresses import Addresses
 from lazypix.answers import QUIET_S, SharedAnswers
 from lazypix.cache.opening import open_cache
 from lazypix.catalog import Catalog
@@ -48,6 +49,8 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         limits=settings.limits,
         keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
         base_url=settings.base_url,
+        gate=settings.gate,
+        expiry_step_s=settings.url_expiry_step_s,
         queue=settings.queue,
         queue_s=settings.queue_s,
         patience_s=settings.request_deadline_s,
@@ -67,6 +70,11 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         remote_hosts=settings.remote_hosts,
         remote_ttl_s=settings.remote_ttl_s,
     )
+
+
+def make_addresses(settings: Settings) -> Addresses:
+    """Make what writes and signs addresses, for programs that open no library: no I/O."""
+    return Addresses(base_url=settings.base_url, gate=settings.gate, expiry_step_s=settings.url_expiry_step_s)
 
 
 def make_replicas(settings: Settings) -> list[Replica]:

@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
 
+from lazypix.answer_memory import AnswerMemory, Hit, Term
 from lazypix.answers import Ticket as SharedTicket
-from lazypix.cache.memory import MemoryCache
 from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.native import MOUNT
-from lazypix.dialects.ordered import DIALECTS, parse
-from lazypix.errors import BadTransform, BlobMissing, LazypixError, NotFound
+from lazypix.dialects.ordered import parse, with_presets
+from lazypix.errors import BlobMissing, LazypixError, NotFound
 from lazypix.formats import by_name
-from lazypix.generations import Ticket
 from lazypix.handover import Handover
 from lazypix.http import (
     SAFE,
@@ -41,17 +40,19 @@ from lazypix.http import (
     respond,
 )
 from lazypix.library import Library
-from lazypix.plan import ENGINE_VERSION, Limits, check_size, make_plan
-from lazypix.transform import Transform
+from lazypix.negotiation import choose_format
+from lazypix.plan import ENGINE_VERSION, check_size, make_plan
+from lazypix.signing.links import split_query
 from lazypix.variants import Variant
 
 READ_WHOLE_BYTES = 1024 * 1024
 """What is stored is read whole up to this size, and sent as bytes; what is larger is sent from its file."""
 
-_BOOKKEEPING_BYTES = 1500  # what an answer takes in memory besides its body: headers, key, entry
-
 _VARY: Headers = ((b"vary", b"accept"),)
 _HIT: Headers = ((b"server-timing", b"cache;desc=hit"),)
+# An nginx in front that believes answers for a time of its own shall not keep one whose link ends meanwhile.
+# Source: nginx, ngx_http_proxy_module, proxy_cache_valid.
+_NOT_FOR_NGINX: Headers = ((b"x-accel-expires", b"0"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +66,16 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Hit:
-    """The finished answer to a plain GET, and how others are answered, while `ticket` is valid."""
-
-    ticket: Ticket
-    plain: Answer
-    again: Callable[[Request], Answer | None]
-    """None for a request that has to be looked up after all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """A request, and what is known of it by the time the store is looked at."""
 
     request: Request
-    ticket: Ticket
+    options: str
+    """The raw query without the signature."""
+    term: Term
     shared_ticket: SharedTicket | None
     image: Image
     wanted: Wanted
-    headers: Headers
     negotiated: bool
 
 
@@ -93,6 +85,9 @@ class Delivery:
     `max_age_s` is what caches are told; an ident is never given to other bytes, so only a deletion ends an
     answer's truth. Answers stay in this process' memory for `cache_ttl_s` seconds, or until the image is changed: on
     this machine that is seen at once, and so it is on another one, if that is listened to (`Library.listen`).
+
+    The library's gate says who may ask for what; nothing is looked up for others. An answer to a link that expires is
+    remembered by nobody for longer than the link is good: not here, and not by caches, which are told so.
 
     With a `handover` somebody else sends what is stored. A variant that was made just now is sent by ourselves, that
     one time: it is delivered before it is stored.
@@ -105,7 +100,7 @@ class Delivery:
         cache_bytes: int = 128 * 1024 * 1024,
         cache_ttl_s: float = 2.5,
         max_age_s: int = 86_400,
-        dialects: tuple[Dialect, ...] = DIALECTS,
+        dialects: tuple[Dialect, ...] | None = None,
         handover: Handover | None = None,
     ) -> None:
         self._library = library
@@ -113,26 +108,17 @@ class Delivery:
         self._remembers_handovers = handover is not None and handover.good_for_s >= cache_ttl_s
         self._generations = library.generations
         self._sharing = library.sharing if handover is None else None
-        self._dialects = dialects
-        control = f"public, max-age={max_age_s}"
-        self._common: Headers = ((b"cache-control", control.encode()), *SAFE)
-        # Under (path, query), or (path, query, formats the client takes) when the answer depends on `Accept`.
-        self._cache: MemoryCache[_Hit] = MemoryCache(max_bytes=cache_bytes, ttl_s=cache_ttl_s)
-        # Clients that revalidate must not need the image itself in memory: ticket and answer under (path, query,
-        # formats the client takes, conditions).
-        self._unchanged: MemoryCache[tuple[Ticket, Answer]] = MemoryCache(
-            max_bytes=cache_bytes // 16, ttl_s=cache_ttl_s
+        self._dialects = with_presets(library.gate.presets) if dialects is None else dialects
+        self._max_age_s = max_age_s
+        self._remembered_s = max(0.0, cache_ttl_s)
+        self._clock = library.gate.clock
+        self._memory = AnswerMemory(
+            self._generations, max_bytes=cache_bytes, ttl_s=cache_ttl_s, clock=library.gate.clock
         )
 
     def cached(self, request: Request) -> Answer | None:
         """Answer from memory, or return None. Never blocks."""
-        hit = self._cache.get((request.path, request.query))
-        if hit is None:
-            hit = self._cache.get((request.path, request.query, ranked_formats(request.accept)))
-        if hit is None or not self._generations.is_valid(hit.ticket):
-            known = self._unchanged.get(_condition(request))
-            return known[1] if known is not None and self._generations.is_valid(known[0]) else None
-        return hit.plain if request.is_plain else hit.again(request)
+        return self._memory.find(request)
 
     def begin(self, request: Request) -> Answer | Making:
         """Answer from store and catalog, or begin to make the variant.
@@ -140,28 +126,13 @@ class Delivery:
         Raises:
             LazypixError: the request cannot be fulfilled; `http.error_answer` tells the client.
         """
-        wanted = parse(Target.split(request.path, request.query, MOUNT), self._dialects)
-        check_size(wanted.transform, self._library.limits)
-        ticket = self._generations.ticket(wanted.ident)  # before the look: see `Generations`
-        shared = self._sharing.ticket(wanted.ident) if self._sharing is not None else None
-        image = self._library.get(wanted.ident)  # a row, mostly from memory: a deleted image is never "not modified"
-        negotiated = wanted.transform.format is None and wanted.source_format is None
-        headers = self._common
-        if negotiated:
-            headers = (*headers, *_VARY)
-            wanted = self._decided(request, image, wanted)
-        asked = _Asked(
-            request=request, ticket=ticket, shared_ticket=shared, image=image, wanted=wanted, headers=headers,
-            negotiated=negotiated,
-        )  # fmt: skip
+        asked = self._asked(request)
         self._check_possible(asked)
         if (unchanged := self._not_modified(asked)) is not None:
             return unchanged  # nothing was read from the store, and nothing is made
-        if self._sharing is not None and shared is not None:
-            whole = self._sharing.find(shared, request, negotiated=negotiated)
-            if whole is not None:
-                return self._finished(replace(asked, shared_ticket=None), whole, b"shared;desc=hit")
-        if wanted.transform.is_identity:
+        if (shared := self._shared(asked)) is not None:
+            return self._finished(replace(asked, shared_ticket=None), shared, b"shared;desc=hit")
+        if asked.wanted.transform.is_identity:
             original = self._original(asked)
             if original is not None:
                 return original
@@ -174,6 +145,23 @@ class Delivery:
             return found if isinstance(found, Answer) else found.finish(found.future.result())
         except LazypixError as error:
             return error_answer(error)
+
+    def _asked(self, request: Request) -> _Asked:
+        """Find out what is asked for, whether it may be, and what is known of the image."""
+        options, _ = split_query(request.query)
+        wanted = parse(Target.split(request.path, options, MOUNT), self._dialects)
+        expires_at = self._library.gate.admit(request.path, request.query, wanted)
+        check_size(wanted.transform, self._library.limits)
+        ticket = self._generations.ticket(wanted.ident)  # before the look: see `Generations`
+        shared = self._sharing.ticket(wanted.ident) if self._sharing is not None else None
+        image = self._library.get(wanted.ident)  # a row, mostly from memory: a deleted image is never "not modified"
+        negotiated = wanted.transform.format is None and wanted.source_format is None
+        if negotiated:
+            wanted = self._decided(request, image, wanted)
+        return _Asked(
+            request=request, options=options, term=Term(ticket=ticket, expires_at=expires_at), shared_ticket=shared,
+            image=image, wanted=wanted, negotiated=negotiated,
+        )  # fmt: skip
 
     def _decided(self, request: Request, image: Image, wanted: Wanted) -> Wanted:
         """Resolve `Accept` into the transform's format."""
@@ -196,9 +184,35 @@ class Delivery:
         tag, modified = etag(asked.wanted), asked.image.created
         if precondition(request, tag, modified) != 304:
             return None
-        answer, condition = not_modified(tag, modified, asked.headers), _condition(request)
-        self._unchanged.set(condition, (asked.ticket, answer), len(repr(condition)) + _BOOKKEEPING_BYTES)
+        answer = not_modified(tag, modified, self._common(asked))
+        self._memory.keep_unchanged(request, asked.term, answer)
         return answer
+
+    def _shared(self, asked: _Asked) -> Representation | None:
+        """Return the answer that some machine shared: whoever asked, and by which link."""
+        if self._sharing is None or asked.shared_ticket is None:
+            return None
+        whole = self._sharing.find(asked.shared_ticket, _without_link(asked), negotiated=asked.negotiated)
+        if whole is None:
+            return None
+        own = tuple(header for header in whole.headers if header[0] in (b"content-type", b"content-disposition"))
+        return replace(whole, headers=(*own, *self._common(asked)))
+
+    def _common(self, asked: _Asked) -> Headers:
+        """Return the headers that all answers have, among them what caches are told."""
+        left_s = self._left_s(asked)
+        max_age_s = self._max_age_s if left_s is None else min(self._max_age_s, int(left_s))
+        nginx = _NOT_FOR_NGINX if left_s is not None else ()
+        vary = _VARY if asked.negotiated else ()
+        return ((b"cache-control", b"public, max-age=%d" % max_age_s), *nginx, *SAFE, *vary)
+
+    def _left_s(self, asked: _Asked) -> float | None:
+        """Return how many seconds the link is good for at least, or None when it does not expire.
+
+        At least: what is remembered here is given again with the same headers, so much later at most.
+        """
+        expires_at = asked.term.expires_at
+        return None if expires_at is None else max(0.0, expires_at - self._clock() - self._remembered_s)
 
     def _original(self, asked: _Asked) -> Answer | None:
         """Answer with the original itself when that is what is asked for; else None."""
@@ -274,10 +288,10 @@ class Delivery:
         assert handover is not None
 
         def again(request: Request) -> Answer | None:
-            answer = handover.answer(key, whole, request)
+            answer = handover.answer(key, whole, request, left_s=self._left_s(asked))
             return answer and _timed(answer, _HIT[0][1])
 
-        answer = handover.answer(key, whole, asked.request)
+        answer = handover.answer(key, whole, asked.request, left_s=self._left_s(asked))
         if answer is not None and self._remembers_handovers:
             plain = _timed(answer, _HIT[0][1]) if asked.request.is_plain else again(_plain(asked))
             if plain is not None:
@@ -291,7 +305,7 @@ class Delivery:
         )
         return Representation(
             ident=asked.image.ident, body=body, etag=etag(asked.wanted), modified=asked.image.created,
-            headers=(*own, *asked.headers),
+            headers=(*own, *self._common(asked)),
         )  # fmt: skip
 
     def _finished(self, asked: _Asked, whole: Representation, timing: bytes) -> Answer:
@@ -303,15 +317,12 @@ class Delivery:
             )  # fmt: skip
             self._remember(asked, respond(hit, _plain(asked)), partial(respond, hit), len(whole.body))
             if self._sharing is not None and asked.shared_ticket is not None:
-                self._sharing.keep(asked.shared_ticket, asked.request, whole, negotiated=asked.negotiated)
+                self._sharing.keep(asked.shared_ticket, _without_link(asked), whole, negotiated=asked.negotiated)
         return _timed(respond(whole, asked.request), timing)
 
     def _remember(self, asked: _Asked, plain: Answer, again: Callable[[Request], Answer | None], size: int) -> None:
-        request = asked.request
-        target: tuple[object, ...] = (request.path, request.query)
-        key = (*target, ranked_formats(request.accept)) if asked.negotiated else target
-        size += len(request.path) + len(request.query) + _BOOKKEEPING_BYTES
-        self._cache.set(key, _Hit(ticket=asked.ticket, plain=plain, again=again), size)
+        hit = Hit(term=asked.term, plain=plain, again=again)
+        self._memory.keep(asked.request, hit, size, negotiated=asked.negotiated)
 
 
 def _plain(asked: _Asked) -> Request:
@@ -329,43 +340,9 @@ def _is_original(asked: _Asked) -> bool:
     return wanted.transform.is_identity and (wanted.source_format or wanted.transform.format) == asked.image.format
 
 
-def _condition(request: Request) -> tuple[object, ...] | None:
-    """Return what decides whether a client's copy is still good."""
-    if request.if_none_match is None:
-        return None
-    conditions = (request.if_none_match, request.if_match, request.if_unmodified_since)
-    return request.path, request.query, ranked_formats(request.accept), *conditions
-
-
-def choose_format(ranked: tuple[str, ...], image: Image, transform: Transform, limits: Limits) -> str:
-    """Choose the format of a negotiated variant among those a client takes, best first.
-
-    Animations stay animated (WebP, GIF); transparency is kept (AVIF, WebP, PNG) unless a background is given;
-    the rest is AVIF, WebP or JPEG. A format that cannot hold the result is passed over. A client that takes none of
-    these gets the best that it does take, and one that takes nothing at all the most common one.
-    """
-    if image.frames > 1:
-        fitting: tuple[str, ...] = ("webp",) if transform.lossless else ("webp", "gif")
-    elif transform.lossless:
-        fitting = ("webp", "png")
-    elif image.probe.alpha and transform.background is None:
-        fitting = ("avif", "webp", "png")
-    else:
-        fitting = ("avif", "webp", "jpg")
-    able = [name for name in ranked if by_name(name).lossless or not transform.lossless]
-    candidates = [name for name in able if name in fitting] or able or [fitting[-1]]
-    return next((name for name in candidates if _holds(name, image, transform, limits)), candidates[-1])
-
-
-def _holds(name: str, image: Image, transform: Transform, limits: Limits) -> bool:
-    """Tell whether a result in this format is possible; what is impossible in every format is told later."""
-    most = by_name(name).max_side
-    if most >= max(image.width, image.height, limits.max_side):
-        return True
-    try:
-        return max(make_plan(transform.as_format(name), image.probe, limits).size) <= most
-    except BadTransform:
-        return False
+def _without_link(asked: _Asked) -> Request:
+    """Return the request as it would be without a signature: what is answered does not depend on it."""
+    return replace(asked.request, query=asked.options)
 
 
 def etag(wanted: Wanted) -> str:

@@ -30,8 +30,12 @@ class Handover(Protocol):
         """How many seconds an answer may be given again."""
         ...
 
-    def answer(self, key: str, whole: Representation, request: Request) -> Answer | None:
+    def answer(
+        self, key: str, whole: Representation, request: Request, *, left_s: float | None = None
+    ) -> Answer | None:
         """Answer a GET or HEAD request for what lies in the store under `key`; the body of `whole` is empty.
+
+        `left_s` is how many seconds the link is still good for by which it was asked for; None: it does not expire.
 
         None when it cannot be handed over, and must be sent by ourselves.
         """
@@ -43,8 +47,9 @@ class StoreRedirect:
 
     What is not stored yet is not redirected but sent, once: nobody waits until it is stored. A redirect is permanent
     (301) only if it was asked for and always holds: not to a signed address, and not where another client is sent to
-    another format. One to a signed address is kept by caches for half of the address' time at most, so that who
-    follows it late finds it good.
+    another format, and not by a link that expires. One to a signed address is kept by caches for half of the address'
+    time at most, so that who follows it late finds it good. An address is not signed for longer than the link is good
+    by which it was asked for; a public one stays public.
     """
 
     def __init__(self, store: BlobStore, *, permanent: bool, expires_s: int, max_age_s: int) -> None:
@@ -58,19 +63,23 @@ class StoreRedirect:
     def good_for_s(self) -> float:
         return math.inf if self._is_public else self._expires_s / _SIGNED_SHARES
 
-    def answer(self, key: str, whole: Representation, request: Request) -> Answer | None:
+    def answer(
+        self, key: str, whole: Representation, request: Request, *, left_s: float | None = None
+    ) -> Answer | None:
         if (done := settled(whole, request)) is not None:
             return done
-        url = self._store.url(key, expires_s=None if self._is_public else self._expires_s)
+        good_for_s = self._expires_s if left_s is None else min(self._expires_s, int(left_s))
+        if not self._is_public and good_for_s < 1:
+            return None
+        url = self._store.url(key, expires_s=None if self._is_public else good_for_s)
         if url is None:
             return None
         vary = tuple(header for header in whole.headers if header[0] == b"vary")
-        permanent = self._permanent and self._is_public and not vary
-        max_age_s = (
-            self._max_age_s if self._is_public else min(self._max_age_s, 2 * self._expires_s // _SIGNED_SHARES)
-        )
-        own = ((b"location", url.encode()), (b"cache-control", b"public, max-age=%d" % max_age_s))
-        return Answer(status=301 if permanent else 302, headers=(*own, *vary, *_EMPTY, *SAFE))
+        kept_s = math.inf if self._is_public and left_s is None else 2 * good_for_s // _SIGNED_SHARES
+        control = (b"cache-control", b"public, max-age=%d" % min(self._max_age_s, kept_s))
+        always = self._is_public and not vary and left_s is None
+        status = 301 if self._permanent and always else 302
+        return Answer(status=status, headers=((b"location", url.encode()), control, *vary, *_EMPTY, *SAFE))
 
 
 class NginxHandover:
@@ -89,7 +98,14 @@ class NginxHandover:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
-    def answer(self, key: str, whole: Representation, request: Request) -> Answer | None:
+    def answer(
+        self,
+        key: str,
+        whole: Representation,
+        request: Request,
+        *,
+        left_s: float | None = None,  # noqa: ARG002
+    ) -> Answer | None:
         if (done := settled(whole, request)) is not None:
             return done
         if request.if_match is not None or request.if_unmodified_since is not None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 
 from pydantic import SecretStr
 
 from lazypix.dialects.native import MOUNT
+from lazypix.errors import LazypixError
 from lazypix.outbound.rules import Rules, split_url
+from lazypix.plan import Limits, check_size
+from lazypix.presets import Presets
+from lazypix.signing.links import KeyRing
 from lazypix.signing.messages import secret_bytes
 
 _SHORTEST_KEY = 16
@@ -32,6 +37,30 @@ def check_secret(secret: SecretStr | None) -> SecretStr | None:
     """Refuse secrets that sign badly."""
     secrets_of(secret)
     return secret
+
+
+def ring_of(keys: Iterable[SecretStr]) -> KeyRing:
+    """Return the keys of links.
+
+    Raises:
+        ValueError: one is malformed, or two have one id.
+    """
+    return KeyRing.of(key.get_secret_value().strip() for key in keys)
+
+
+def check_url_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Refuse keys that sign badly."""
+    ring_of(keys)
+    return keys
+
+
+def check_presets(texts: dict[str, str]) -> dict[str, str]:
+    """Refuse names and transforms that are wrong."""
+    try:
+        Presets.read(texts)
+    except LazypixError as error:
+        raise ValueError(str(error)) from None
+    return texts
 
 
 def check_purge_url(url: SecretStr | None) -> SecretStr | None:
@@ -84,8 +113,30 @@ def open_to_all(host: object, *, api_keys: object, keys_required: object, urls: 
     return (
         f"host={host!r} can be reached from outside; that needs {' and '.join(missing)} "
         "(api_keys: at least one key for writes, or keys_required and `lazypix keys add`; "
-        'urls: "open" lets everybody ask for any size)'
+        'urls: "open" lets everybody ask for any size, "signed" who has a signed link, '
+        '"presets" everybody for named sizes)'
     )
+
+
+def unanswerable(urls: object, *, url_keys: object, presets: object) -> str | None:
+    """Return what is missing before anything can be asked for where `urls` is not open to all, or None."""
+    needed = {
+        "signed": ("url_keys", url_keys, "`lazypix url-key` makes one"),
+        "presets": ("presets", presets, 'a table such as {thumb = "200x200,fit=cover"}'),
+    }
+    name, value, how = needed.get(str(urls), ("", True, ""))
+    return None if value else f"urls={urls!r} needs {name}: {how}"
+
+
+def over_limits(presets: Presets, limits: Limits) -> str | None:
+    """Return which presets are over the limits, whatever the image; None: none."""
+    faults = []
+    for name, transform in presets.by_name.items():
+        try:
+            check_size(transform, limits)
+        except LazypixError as error:
+            faults.append(f"presets: {name}: {error}")
+    return "; ".join(faults) or None
 
 
 def is_loopback(host: str) -> bool:

@@ -13,7 +13,13 @@ FILE_VARIABLE = "LAZYPIX_CONFIG"
 """Names the TOML file; without it `lazypix.toml` in the working directory is read, if it is there."""
 DEFAULT_FILE = "lazypix.toml"
 
-_LISTS = ("api_keys", "outbound_allow", "outbound_ports", "fetch_hosts", "fetch_deny", "remote_hosts")
+_JSON = {
+    "replicas": 'an array of objects, such as [{"name": …}]',
+    "presets": 'an object, such as {"thumb": "200x200,fit=cover"}',
+}
+_LISTS = (
+    "api_keys", "url_keys", "outbound_allow", "outbound_ports", "fetch_hosts", "fetch_deny", "remote_hosts",
+)  # fmt: skip
 
 
 def read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], list[str]]:
@@ -38,11 +44,11 @@ def read_environment(environment: Mapping[str, str], names: Container[str]) -> t
             faults.append(f"{variable}: there is no such setting; `lazypix config` lists them")
         elif name in _LISTS:
             values[name] = [part.strip() for part in text.split(",") if part.strip()]
-        elif name == "replicas":
+        elif name in _JSON:
             try:
                 values[name] = json.loads(text)
             except ValueError:
-                faults.append(f'{variable} is not JSON; accepted: an array of objects, such as [{{"name": …}}]')
+                faults.append(f"{variable} is not JSON; accepted: {_JSON[name]}")
         else:
             values[name] = text
     return values, faults

@@ -13,17 +13,20 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from lazypix.errors import SettingsError
+from lazypix.gate import Gate
 from lazypix.plan import Limits
+from lazypix.presets import Presets
 from lazypix.replica_settings import ReplicaSettings
 from lazypix.setting_groups.access import AccessSettings
 from lazypix.setting_groups.delivering import DeliveringSettings
 from lazypix.setting_groups.fetching import FetchingSettings
 from lazypix.setting_groups.keeping import KeepingSettings
+from lazypix.setting_groups.linking import LinkingSettings
 from lazypix.setting_groups.listening import ListeningSettings
 from lazypix.setting_groups.rendering import RenderingSettings
 from lazypix.setting_groups.telling import TellingSettings
 from lazypix.setting_groups.working import WorkingSettings
-from lazypix.setting_rules import open_to_all, secrets_of
+from lazypix.setting_rules import open_to_all, over_limits, ring_of, secrets_of, unanswerable
 from lazypix.setting_sources import DEFAULT_FILE, FILE_VARIABLE, PREFIX, read_environment, read_file
 from lazypix.stores.addresses import without_secrets
 
@@ -33,6 +36,7 @@ class Settings(
     WorkingSettings,
     RenderingSettings,
     ListeningSettings,
+    LinkingSettings,
     AccessSettings,
     FetchingSettings,
     TellingSettings,
@@ -43,10 +47,10 @@ class Settings(
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _safe_beyond_loopback(self) -> Settings:
-        fault = open_to_all(self.host, api_keys=self.api_keys, keys_required=self.keys_required, urls=self.urls)
-        if fault is not None:
-            raise ValueError(fault)
+    def _who_may_ask(self) -> Settings:
+        faults = [*_gaps(self.model_dump()), over_limits(self.gate.presets, self.limits)]
+        if any(faults):
+            raise ValueError("\n  ".join(fault for fault in faults if fault))
         return self
 
     @model_validator(mode="after")
@@ -66,6 +70,11 @@ class Settings(
     def callback_secrets(self) -> list[bytes]:
         """What signs callbacks: none, one, or two while it is changed."""
         return secrets_of(self.callback_secret)
+
+    @property
+    def gate(self) -> Gate:
+        """Who may ask for which variants."""
+        return Gate(mode=self.urls or "open", ring=ring_of(self.url_keys), presets=Presets.read(self.presets))
 
     @property
     def limits(self) -> Limits:
@@ -96,9 +105,7 @@ def load(overrides: Mapping[str, Any] | None = None, environment: Mapping[str, s
     except ValidationError as error:
         faults += [_fault(item, sources) for item in error.errors()]
         if all(item["loc"] for item in error.errors()):  # pydantic looks at the whole only when every part is right
-            chosen = {name: values.get(name) for name in ("api_keys", "keys_required", "urls")}
-            whole = open_to_all(values.get("host"), **chosen)
-            faults += [whole] if whole else []
+            faults += _gaps(values)
     if faults:
         raise SettingsError("\n".join(["The settings are wrong:", *(f"  {fault}" for fault in faults)]))
     return settings
@@ -122,6 +129,18 @@ def shown(settings: Settings) -> dict[str, Any]:
     values = settings.model_dump(mode="json")
     values |= {name: without_secrets(values[name]) for name in ("store", "replica")}
     return values | {"replicas": [replica.shown() for replica in settings.replicas]}
+
+
+def _gaps(values: Mapping[str, Any]) -> list[str]:
+    """Return which settings are missing because of what others say."""
+    urls = values.get("urls")
+    found = (
+        open_to_all(
+            values.get("host"), api_keys=values.get("api_keys"), keys_required=values.get("keys_required"), urls=urls
+        ),
+        unanswerable(urls, url_keys=values.get("url_keys"), presets=values.get("presets")),
+    )
+    return [fault for fault in found if fault is not None]
 
 
 def _fault(item: Any, sources: Mapping[str, str]) -> str:

@@ -14,10 +14,11 @@ from tests.wrapped import WrappedStore
 
 from lazypix import Library, Limits, Transform
 from lazypix.catalog import Image
-from lazypix.delivery import Delivery, choose_format, filename
+from lazypix.delivery import Delivery, filename
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import UnknownImage
 from lazypix.http import Answer, FileBody, Request
+from lazypix.negotiation import choose_format
 from lazypix.plan import Probe
 from lazypix.stores.local import LocalStore
 

@@ -237,7 +237,7 @@ def test_names_are_encoded_for_nginx(tmp_path: Path) -> None:
         class Spy:
             good_for_s = 0.0
 
-            def answer(self, key: str, whole: Any, request: Request) -> Answer | None:
+            def answer(self, key: str, whole: Any, request: Request, *, left_s: float | None = None) -> Answer | None:
                 representation.append(whole)
                 return None
 

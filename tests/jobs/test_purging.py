@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from tests.engine.pictures import jpg, noise
 from tests.receiving import Receiver, receiving
 from tests.waiting import until
@@ -74,6 +75,18 @@ def test_deletion_undeletion_and_purge_are_told(library: tuple[Library, JobRunne
     assert set(told(hook, 4)) == {url for url in EVERYTHING if "100x80" not in url}
     until(lambda: "purge" not in opened.catalog.jobs.count())
     assert len(hook.requests) == 4
+
+
+def test_links_that_do_not_expire_are_told_too(settings: Settings, hook: Receiver) -> None:
+    keyed = settings.model_copy(update={"urls": "signed", "url_keys": (SecretStr("k1:" + "s" * 24),)})
+    with open_library(keyed) as opened, make_runner(keyed, opened):
+        opened.add(PICTURE, ident="cat")
+        opened.variant("cat", "100x80,fit=cover", format="webp")
+        links = [opened.url("cat"), opened.url("cat", "100x80,fit=cover", format="webp")]
+        opened.delete("cat")
+        urls = told(hook, 1)
+        assert set(EVERYTHING) | set(links) <= set(urls)
+        assert len(urls) == 2 * len(EVERYTHING)
 
 
 def test_what_is_told_is_signed_and_told_again_until_it_is_taken(

@@ -21,7 +21,6 @@ from lazypix.cli.common import (
     DataOption,
     JsonOption,
     err,
-    errors_told,
     fail,
     group,
     opened_library,
@@ -32,7 +31,6 @@ from lazypix.cli.common import (
 from lazypix.engine.idle import IdleEngine
 from lazypix.errors import LazypixError
 from lazypix.formats import by_extension
-from lazypix.settings import load
 
 commands = group()
 
@@ -189,21 +187,6 @@ def undelete(
         for ident in idents:
             image = library.undelete(ident)
             print(json.dumps(image.facts()) if as_json else f"{ident} is back")
-
-
-@commands.command(epilog="Example: `lazypix url 0199… 300x200,fit=cover --format webp`")
-def url(
-    ident: IdentArgument,
-    transform: Annotated[str, typer.Argument(help="What it shall be, such as `300x200`.")] = "full",
-    format: Annotated[str | None, typer.Option("--format", "-f", help="Default: the client decides.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print the URL of a variant."""
-    from lazypix.dialects.native import address
-
-    with errors_told():
-        found = load().base_url.rstrip("/") + address(ident, transform, format)
-    print(json.dumps({"url": found}) if as_json else found)
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from lazypix import __version__
-from lazypix.cli import images, jobs, keys, moving, replicas, server, upkeep
+from lazypix.cli import images, jobs, keys, links, moving, replicas, server, upkeep
 from lazypix.cli.common import group
 
 app = group(
     "Store an image once, ask for any size of it by URL.\n\n"
     "Settings come from `lazypix.toml` and `LAZYPIX_*` variables; `lazypix config` shows them.",
 )
-for each in (server, images, moving, upkeep, replicas, jobs, keys):
+for each in (server, images, links, moving, upkeep, replicas, jobs, keys):
     app.add_typer(each.commands)
 
 

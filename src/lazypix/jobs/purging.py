@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from lazypix.catalog.jobs import Job
+from lazypix.dialects.native import MOUNT, address
 from lazypix.errors import Unreachable
 from lazypix.formats import by_name
 from lazypix.jobs import Kind
@@ -15,6 +16,7 @@ from lazypix.library import Library
 from lazypix.orders import PURGE
 from lazypix.outbound.client import OutboundClient
 from lazypix.signing.messages import sign
+from lazypix.transform import Transform
 
 LANE = "purges"
 _ATTEMPTS = 12
@@ -41,11 +43,20 @@ def purging(library: Library, client: OutboundClient, url: str, secrets: Sequenc
 
 
 def _urls(library: Library, job: Job) -> Iterable[str]:
-    """Yield the canonical addresses of the original and of the variants that were stored, negotiated ones too."""
+    """Yield the canonical addresses of the original and of the variants that were stored, negotiated ones too.
+
+    Where addresses are signed also the links to exactly these that do not expire, as they are signed now. Other links
+    a CDN finds by their paths.
+    """
     assert job.ident is not None
+    targets: list[tuple[str, Transform]] = []
     for image, _ in library.catalog.entries([job.ident]).values():
-        yield f"{library.addresses.base_url}/image/{image.ident}.{by_name(image.format).extension}"
-    yield library.url(job.ident)
+        targets.append((f"{MOUNT}{image.ident}.{by_name(image.format).extension}", Transform()))
+    targets.append((address(job.ident), Transform()))
     for stem, format_name in job.payload["variants"]:
-        yield library.url(job.ident, stem, format=format_name)
-        yield library.url(job.ident, stem)
+        variant = Transform.parse(stem)
+        targets += [(address(job.ident, variant, name), variant) for name in (format_name, None)]
+    for target, transform in targets:
+        yield library.addresses.base_url + target
+        if library.gate.ring.keys:
+            yield library.addresses.of_target(target, transform)

@@ -1,8 +1,8 @@
-"""Who may write, and who may ask for which sizes."""
+"""Who may write."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
@@ -10,7 +10,7 @@ from lazypix.setting_rules import check_api_keys
 
 
 class AccessSettings(BaseModel):
-    """Who may write, and who may ask for which sizes."""
+    """Who may write."""
 
     base_url: str = Field(
         "",
@@ -27,9 +27,6 @@ class AccessSettings(BaseModel):
         False,
         description="Writes need a key although `api_keys` has none: one that `lazypix keys add` made. "
         "Once one was made there, they do in any case.",
-    )
-    urls: Literal["open"] | None = Field(
-        None, description="Who may ask for sizes: `open`, everybody. To be chosen before listening beyond loopback."
     )
 
     @property

@@ -1,0 +1,137 @@
+"""Signed links and presets over HTTP, with a real server; and behind nginx."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.engine.pictures import jpg, quadrants
+from tests.server.running import Server, error_of, get_raw, running
+
+from lazypix.addresses import Addresses
+from lazypix.gate import Gate
+from lazypix.presets import Presets
+from lazypix.signing.links import KeyRing
+
+NEW, OLD = "new:a-new-secret-of-many-characters", "old:an-old-secret-of-many-characters"
+PRESETS = {"thumb": "60x60,fit=cover"}
+SETTINGS = {"url_keys": f"{NEW},{OLD}", "presets": '{"thumb": "60x60,fit=cover"}', "renderers": "1"}
+PICTURE = jpg(quadrants(120, 80))
+
+
+def links(*keys: str, at: float | None = None) -> Addresses:
+    """What an application has that writes links: keys and presets, but no library; perhaps some time ago."""
+    clock = time.time if at is None else lambda: at
+    gate = Gate(mode="signed", ring=KeyRing.of(keys or (NEW, OLD)), presets=Presets.read(PRESETS), clock=clock)
+    return Addresses(gate=gate, expiry_step_s=1)
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("signed") / "data", urls="signed", **SETTINGS) as server:
+        server.upload(PICTURE, ident="pic")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("presets") / "data", urls="presets", **SETTINGS) as server:
+        server.upload(PICTURE, ident="pic")
+        yield server
+
+
+def told(server: Server, target: str) -> tuple[int, str | None]:
+    answer = get_raw(server, target)
+    if answer.status >= 400:
+        assert error_of(answer.body)
+    return answer.status, answer.headers.get("lazypix-error")
+
+
+BAD, EXPIRED = (403, "bad_signature"), (403, "link_expired")
+
+
+def test_only_signed_addresses_are_answered(signed: Server) -> None:
+    link = links().url("pic", "60x", format="jpg", expires_s=600)
+    for _ in ("made", "from memory"):
+        assert told(signed, link) == (200, None)
+    for target in (
+        "/image/60x/pic.jpg", "/image/pic.jpg", "/image/@thumb/pic.jpg", "/image/pic.jpg?width=60&height=0",
+        link.replace("60x", "61x"), link.replace("/pic.", "/pic2."), link.replace("?s=new", "?s=old"), link[:-1],
+        link + "&", link + "&width=9", link.replace(".x.", ".p."), link.replace(".x.", ".900x900."),
+        link.replace("60x", "%360x"),
+    ):  # fmt: skip
+        assert told(signed, target) == BAD, target
+    for target in (link.replace("?", "?width=9&"), link.replace("/image/", "/image//")):  # not even an address
+        assert told(signed, target)[0] in (400, 404), target
+
+
+def test_an_old_key_verifies_and_a_foreign_one_does_not(signed: Server) -> None:
+    assert told(signed, links(OLD).url("pic", "60x", format="jpg")) == (200, None)
+    assert told(signed, links(OLD.replace("old:an", "old:any")).url("pic", "60x", format="jpg")) == BAD
+    assert told(signed, links("other:a-secret-of-many-characters").url("pic", "60x", format="jpg")) == BAD
+
+
+def test_an_expired_link_is_refused(signed: Server) -> None:
+    assert told(signed, links(at=time.time() - 100).url("pic", "60x", format="jpg", expires_s=10)) == EXPIRED
+
+
+def test_a_link_that_was_hot_is_refused_as_soon_as_it_expired(signed: Server) -> None:
+    link = links().url("pic", "50x", format="jpg", expires_s=1)
+    ends_at = int(link.partition("?s=")[2].split(".")[1], 36)
+    timings = []
+    while True:  # so that the answer is in memory all the time
+        before = time.time()
+        answer = get_raw(signed, link)
+        after = time.time()
+        if answer.status != 200:
+            break
+        assert before < ends_at
+        timings.append(answer.headers["server-timing"])
+    assert after >= ends_at
+    assert (answer.status, answer.headers["lazypix-error"]) == EXPIRED
+    assert timings[-1] == "cache;desc=hit"
+
+
+def test_conditions_ranges_and_head_are_answered_by_signed_links(signed: Server) -> None:
+    link = links().url("pic", "60x", format="webp", expires_s=600)
+    whole = signed.get(link)
+    tag = whole.headers["etag"]
+    assert 590 < int(whole.headers["cache-control"].removeprefix("public, max-age=")) < 600
+    for _ in ("looked up", "from memory"):
+        assert signed.get(link, if_none_match=tag).status_code == 304
+        part = signed.get(link, range="bytes=2-9")
+        assert (part.status_code, part.content) == (206, whole.content[2:10])
+        head = get_raw(signed, link, method="HEAD")
+        assert (head.status, head.body, head.headers["etag"]) == (200, b"", tag)
+    for headers in ({"if_none_match": tag}, {"range": "bytes=2-9"}):
+        refused = signed.get(link.replace("?s=", "?s=x"), **headers)
+        assert (refused.status_code, refused.headers["lazypix-error"]) == BAD
+    assert get_raw(signed, link[:-1], method="HEAD").status == 403
+
+
+def test_a_box_link_is_good_for_other_sizes_of_the_image(signed: Server) -> None:
+    signature = links().url("pic", "80x80", scope="100x90", expires_s=600).partition("?")[2]
+    assert signed.picture(f"/image/100x90,fit=cover/pic.jpg?{signature}").size == (100, 90)
+    assert signed.picture(f"/image/pic.jpg?width=50&height=45&{signature}").size == (50, 45)
+    assert signed.picture(f"/image/50/45/pic.jpg?{signature}").size == (50, 45)
+    for target in ("/image/101x90/pic.jpg", "/image/pic.jpg", "/image/100x/pic.jpg", "/image/80x80/other.jpg"):
+        assert told(signed, f"{target}?{signature}") == BAD
+    assert told(signed, f"/image/pic.jpg?width=101&height=90&{signature}") == BAD
+
+
+def test_presets_are_for_everybody(named: Server) -> None:
+    for target in ("/image/@thumb/pic.webp", "/image/60x60,fit=cover/pic.jpg", "/image/@thumb/pic"):
+        assert named.picture(target).size == (60, 60)
+    for target in ("/image/61x60,fit=cover/pic.jpg", "/image/pic.jpg", "/image/60/60/pic.jpg"):
+        assert told(named, target) == BAD
+    unknown = get_raw(named, "/image/@big/pic.jpg")
+    assert unknown.status == 400
+    assert "'@big'; accepted: @thumb" in error_of(unknown.body)
+    assert named.picture(links().url("pic", "61x60,fit=cover", format="jpg")).size == (61, 60)
+    assert told(named, links().url("pic", format="jpg")) == (200, None)
+
+
+def test_secrets_are_not_in_the_log(signed: Server, named: Server) -> None:
+    for server in (signed, named):
+        assert "secret" not in server.log.read_text()
