@@ -219,8 +219,9 @@ def commands() -> list[str]:
 def test_the_commands_are_these() -> None:
     assert commands() == [
         "add", "config", "copy", "delete", "export", "gc", "get", "import", "info", "jobs count", "jobs drop",
-        "jobs list", "jobs retry", "jobs run", "list", "nginx", "purge", "reindex",
-        "repair", "replicas repair", "replicas status", "scrub", "serve", "sweep", "undelete", "url", "url-key", "verify",
+        "jobs list", "jobs retry", "jobs run", "keys add", "keys list", "keys revoke", "list", "nginx", "purge",
+        "reindex", "repair", "replicas repair", "replicas status", "scrub", "serve", "sweep", "undelete", "url",
+        "url-key", "verify",
     ]  # fmt: skip
 
 
