@@ -1,8 +1,10 @@
-"""What every face answers alike, besides the images: preflights, refusals, and what went wrong on our side. Pure."""
+"""What every face answers alike, besides the images: raw paths, preflights, refusals. Pure."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from urllib.parse import quote, unquote_to_bytes
 
 from lazypix.dialects.native import MOUNT
 from lazypix.errors import MethodNotAllowed, NotFound
@@ -13,13 +15,39 @@ READING = ("GET", "HEAD")
 ALLOWED = ("GET", "HEAD", "OPTIONS")
 """The methods of an image where nothing can be written."""
 
+# All that may stand in a path's segment as it is. Source: RFC 3986, 3.3 (pchar).
+_PLAIN = "/:@!$&'()*+,;=~"
+
 BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
 """The answer to a request that met a mistake of ours."""
 
 
+def below(path: str, prefix: str) -> str | None:
+    """Return what stands in a raw path behind a prefix; None when it is not there.
+
+    The prefix is decoded, and written as Latin-1, a character for a byte: in the path it may be quoted in any way.
+    """
+    if not prefix:
+        return path
+    begin = re.match(f"(?:%[0-9A-Fa-f]{{2}}|.){{{len(prefix)}}}", path, re.DOTALL)
+    if begin is None or decoded(begin.group()) != prefix or path[begin.end() : begin.end() + 1] not in ("", "/"):
+        return None
+    return path[begin.end() :]
+
+
+def decoded(path: str) -> str:
+    """Decode a raw path; the result is written as Latin-1, a character for a byte."""
+    return unquote_to_bytes(path.encode("latin-1", "replace")).decode("latin-1")
+
+
+def quoted(path: str) -> str:
+    """Quote a path that was decoded (Latin-1, a character for a byte), so that our own addresses come out again."""
+    return quote(path.encode("latin-1", "replace"), safe=_PLAIN)
+
+
 def is_for_image(method: str, path: str) -> bool:
-    """Tell whether `Delivery` answers this; `path` is below the mount."""
-    return method in READING and path.startswith(MOUNT)
+    """Tell whether `Delivery` answers this; `path` is raw, and below the mount."""
+    return method in READING and decoded(path).startswith(MOUNT)
 
 
 def preflight(methods: tuple[str, ...] = ALLOWED) -> Answer:
@@ -44,6 +72,6 @@ def besides_images(method: str, path: str) -> Answer:
     """Answer what `Delivery` does not, in a face that serves images and nothing else."""
     if method == "OPTIONS":
         return preflight()
-    if path.startswith(MOUNT):
+    if decoded(path).startswith(MOUNT):
         return not_allowed(method)
     return error_answer(NotFound(f"Nothing is served at {path[:200]}; images are below {MOUNT}"))

@@ -26,6 +26,7 @@ from lazypix.variants import Variant, natural_format
 
 if TYPE_CHECKING:
     from lazypix.delivery import Delivery
+    from lazypix.server.embedded import AsgiApp
     from lazypix.wsgi import WsgiApp
 
 
@@ -113,6 +114,15 @@ class Library(LibraryParts):
         from lazypix.wsgi import WsgiApp
 
         return WsgiApp(self.delivery)
+
+    @cached_property
+    def asgi(self) -> AsgiApp:
+        """An ASGI application that serves the images, below `/image/`; closed with the library."""
+        from lazypix.server.embedded import AsgiApp
+
+        app = AsgiApp(self.delivery)
+        self.attach(app)
+        return app
 
     # --- originals ---------------------------------------------------------------------------------------------
 

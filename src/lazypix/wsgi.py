@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote_to_bytes
 
 from lazypix.delivery import Delivery
 from lazypix.errors import BlobMissing, LazypixError
-from lazypix.faces import BROKEN, besides_images, is_for_image
+from lazypix.faces import BROKEN, below, besides_images, decoded, is_for_image, quoted
 from lazypix.http import Answer, FileBody, Request, StreamBody, error_answer
 
 log = logging.getLogger("lazypix.wsgi")
@@ -31,9 +29,6 @@ _CONDITIONS = {
 }
 # What servers tell of the target as it was received, which PEP 3333 does not ask of them.
 _RAW_TARGETS = ("RAW_URI", "REQUEST_URI")
-# All that may stand in a path's segment as it is, so that our own addresses come out as they were given out.
-# Source: RFC 3986, 3.3 (pchar).
-_PLAIN = "/:@!$&'()*+,;=~"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -78,7 +73,7 @@ def request_of(environ: Mapping[str, Any], mount: str = "") -> Request:
     path that is not below `mount` is empty.
     """
     given = {field: environ[name] for name, field in _CONDITIONS.items() if name in environ}
-    path = _below(_path(environ), mount)
+    path = below(_path(environ), mount)
     return Request(
         method=environ["REQUEST_METHOD"], path="" if path is None else path, query=environ.get("QUERY_STRING", ""),
         **given,
@@ -86,15 +81,15 @@ def request_of(environ: Mapping[str, Any], mount: str = "") -> Request:
 
 
 def _path(environ: Mapping[str, Any]) -> str:
-    decoded, script = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+    told, script = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
     for name in _RAW_TARGETS:
         raw = _path_of(environ.get(name, ""))
         for prefix in (script, ""):  # what a proxy took away may be named in SCRIPT_NAME all the same
-            rest = _below(raw, prefix)
+            rest = below(raw, prefix)
             # Believed only when it is what the server says, too: middleware may have sent the request elsewhere.
-            if rest is not None and decoded in (_decoded(rest), _decoded(f"/{rest.lstrip('/')}")):
+            if rest is not None and told in (decoded(rest), decoded(f"/{rest.lstrip('/')}")):
                 return rest
-    return quote(decoded.encode("latin-1", "replace"), safe=_PLAIN)
+    return quoted(told)
 
 
 def _path_of(target: str) -> str:
@@ -104,21 +99,6 @@ def _path_of(target: str) -> str:
         return path
     _, slash, rest = path.partition("://")[2].partition("/")
     return slash + rest
-
-
-def _below(path: str, prefix: str) -> str | None:
-    """Return what stands in a raw path behind a decoded prefix; None when it is not there."""
-    if not prefix:
-        return path
-    begin = re.match(f"(?:%[0-9A-Fa-f]{{2}}|.){{{len(prefix)}}}", path, re.DOTALL)
-    if begin is None or _decoded(begin.group()) != prefix or path[begin.end() : begin.end() + 1] not in ("", "/"):
-        return None
-    return path[begin.end() :]
-
-
-def _decoded(path: str) -> str:
-    """Decode a raw path as WSGI servers do: bytes, written as Latin-1."""
-    return unquote_to_bytes(path.encode("latin-1", "replace")).decode("latin-1")
 
 
 def start(answer: Answer, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:

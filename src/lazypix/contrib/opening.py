@@ -9,6 +9,7 @@ from typing import Any
 
 from lazypix.composition import begin_jobs, make_delivery, open_library
 from lazypix.library import Library
+from lazypix.server.embedded import AsgiApp
 from lazypix.settings import Settings, load
 
 
@@ -33,6 +34,8 @@ def open_with(settings: Settings, *, jobs: bool = True) -> Library:
     try:
         library.listen()
         library.delivery = make_delivery(settings, library)
+        library.asgi = AsgiApp(library.delivery, deadline_s=settings.request_deadline_s)
+        library.attach(library.asgi)
         seen_to = begin_jobs(settings, library) if jobs else None
         if seen_to is not None:
             library.attach(seen_to)

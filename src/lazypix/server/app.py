@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,16 +15,17 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lazypix.composition import begin_jobs, make_delivery, make_renderers, open_library
-from lazypix.delivery import Delivery, Making
+from lazypix.delivery import Delivery
 from lazypix.dialects.native import MOUNT
-from lazypix.errors import Busy, LazypixError, MethodNotAllowed, NotFound
+from lazypix.errors import Busy, LazypixError, NotFound
+from lazypix.faces import BROKEN, READING, not_allowed
 from lazypix.http import Answer, envelope, error_answer
-from lazypix.http import Request as ImageRequest
 from lazypix.library import Library
 from lazypix.server.access import WriteAccess, preflight
 from lazypix.server.api import Api
 from lazypix.server.endpoints import Endpoints
 from lazypix.server.forms import ClientGone
+from lazypix.server.images import Images
 from lazypix.server.keys import KeyEndpoints
 from lazypix.server.send import AnswerResponse, request_of, send_answer
 from lazypix.server.tus import PLACE, Tus
@@ -37,7 +37,6 @@ log = logging.getLogger("lazypix.server")
 _TIDY_EVERY_S, _LEFT_OVER_S = 600, 3600
 # A read of a folder takes a thread for a moment, one over a network for as long as the service takes.
 _READERS_OF_FOLDERS, _READERS_OF_SERVICES = 16, 64
-_COMPARERS = 4
 _IO_THREADS = 64
 
 
@@ -115,7 +114,7 @@ class _Front:
         await asyncio.to_thread(library.listen)
         self._delivery = make_delivery(self._settings, library)
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
-        self._images = _Images(self._delivery, self._settings.request_deadline_s, readers)
+        self._images = Images(self._delivery, self._settings.request_deadline_s, readers)
         access = WriteAccess(self._settings, library.catalog.keys)
         api = Api(self._settings, access, library, ready=lambda: self._is_ready)
         self._tus = Tus(self._settings, access, library, api.place)
@@ -137,69 +136,7 @@ class _Front:
 
 
 def _is_for_image(scope: Scope) -> bool:
-    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(MOUNT)
-
-
-class _Images:
-    """Answers requests for images without ever blocking the event loop."""
-
-    def __init__(self, delivery: Delivery, deadline_s: float, readers: int) -> None:
-        self._delivery = delivery
-        self._deadline_s = deadline_s
-        # Reading the store has threads of its own: requests that wait for a renderer wait without one.
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="lazypix-read")
-        # A client that has the image mostly costs no read: it is told so also while all readers wait for the store.
-        self._comparers = ThreadPoolExecutor(_COMPARERS, thread_name_prefix="lazypix-compare")
-
-    async def answer(self, request: ImageRequest, receive: Receive) -> Answer | None:
-        """Answer from store and catalog, or wait for the variant to be made; None when the client went away."""
-        try:
-            begun = await asyncio.wait_for(self._begun(request), self._deadline_s)
-            return begun if isinstance(begun, Answer) else await self._made(begun, receive)
-        except TimeoutError:
-            log.warning("%s was not looked up within %g seconds", request.path, self._deadline_s)
-            return error_answer(Busy("Store or catalog do not answer; ask again later"))
-        except LazypixError as error:
-            if error.status >= 500:
-                log.warning("%s was answered with %d: %s", request.path, error.status, error)
-            return error_answer(error)
-        except Exception:
-            log.exception("an image could not be answered")
-            return _BROKEN
-
-    def _begun(self, request: ImageRequest) -> asyncio.Future[Answer | Making]:
-        threads = self._readers if request.if_none_match is None else self._comparers
-        return asyncio.get_running_loop().run_in_executor(threads, self._delivery.begin, request)
-
-    async def _made(self, making: Making, receive: Receive) -> Answer | None:
-        """Wait for the variant, for as long as the client and the deadline do."""
-        variant = asyncio.wrap_future(making.future)
-        gone = asyncio.ensure_future(_disconnect(receive))
-        try:
-            # Not cancelled at the deadline: the work is shared with others who wait for it.
-            await asyncio.wait((variant, gone), timeout=self._deadline_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-        if variant.done():
-            return making.finish(variant.result())
-        variant.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody looks at it any more
-        making.leave()
-        if gone.done() and not gone.cancelled():
-            return None
-        raise Busy(f"The image was not made within {self._deadline_s:g} seconds; ask again later")
-
-    def close(self) -> None:
-        for threads in (self._readers, self._comparers):
-            threads.shutdown(wait=True, cancel_futures=True)
-
-
-async def _disconnect(receive: Receive) -> None:
-    """Wait until the client goes away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-_BROKEN = envelope(500, "Something went wrong on our side; it is in the log")
+    return scope["method"] in READING and scope["path"].startswith(MOUNT)
 
 
 async def _keep_tidy(library: Library) -> None:
@@ -223,25 +160,23 @@ async def _on_http_error(request: Request, error: Exception) -> AnswerResponse:
     assert isinstance(error, HTTPException)
     # GET and HEAD of an image are answered before the router, which therefore does not know the address.
     if error.status_code == 405 or request.scope["path"].startswith(MOUNT):
-        allowed = _allowed(request)
-        refused = error_answer(MethodNotAllowed(f"{request.method} is not possible here; accepted: {allowed}"))
-        return AnswerResponse(replace(refused, headers=(*refused.headers, (b"allow", allowed.encode()))))
+        return AnswerResponse(not_allowed(request.method, _allowed(request)))
     return AnswerResponse(
         error_answer(NotFound(f"Nothing is served at {request.url.path[:200]}; GET / lists what is"))
     )
 
 
-def _allowed(request: Request) -> str:
+def _allowed(request: Request) -> tuple[str, ...]:
     """Return the methods of an address, as the header `Allow` lists them. Source: RFC 9110, 10.2.1."""
     methods = {"OPTIONS"} | ({"GET", "HEAD"} if request.scope["path"].startswith(MOUNT) else set())
     for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods
-    return ", ".join(sorted(methods))
+    return tuple(sorted(methods))
 
 
 async def _on_bug(_: Request, __: Exception) -> AnswerResponse:
-    return AnswerResponse(_BROKEN)
+    return AnswerResponse(BROKEN)
 
 
 async def _on_gone(_: Request, __: Exception) -> AnswerResponse:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lazypix.errors import BlobMissing, LazypixError
+from lazypix.faces import quoted
 from lazypix.http import Answer, FileBody, Request, StreamBody, error_answer
 
 _PIECE_BYTES = 256 * 1024
@@ -31,10 +32,9 @@ def request_of(scope: Scope) -> Request:
         if field is not None:
             text = value.decode("latin-1")
             found[field] = f"{found[field]}, {text}" if field in found else text
-    path = scope.get("raw_path") or scope["path"].encode()
-    return Request(
-        method=scope["method"], path=path.decode("latin-1"), query=scope["query_string"].decode("latin-1"), **found
-    )
+    raw = scope.get("raw_path")  # not every server tells it
+    path = raw.decode("latin-1") if raw else quoted(scope["path"].encode().decode("latin-1"))
+    return Request(method=scope["method"], path=path, query=scope["query_string"].decode("latin-1"), **found)
 
 
 class AnswerResponse(Response):
