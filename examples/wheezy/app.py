@@ -22,7 +22,7 @@ PAGE = """<!doctype html>
 images = Images()
 
 
-class GalleryHandler(BaseHandler):  # type: ignore[misc]  # wheezy has no types
+class GalleryHandler(BaseHandler):
     """Shows the newest photos, and stores others."""
 
     def get(self) -> Any:
