@@ -205,8 +205,8 @@ class S3FileStorage(_Configured):
     def store(self, filepath: str | Path | BinaryIO, name: str | None = None) -> str:
         """Store the file at a path, or a binary file that is read to its end; return its public URL.
 
-        Its last part is `name`, or the file's own; what comes before is random. Durable when this returns. The bucket
-        says `application/octet-stream` of all but images and JSON, so that nothing runs as a page of its origin.
+        Its last part is `name`, or the file's own; what comes before is random. Durable when this returns. All but
+        images and JSON are sent as `application/octet-stream`, of which some servers make what the name suggests.
 
         Raises:
             BadRequest: it has no name, or one that cannot stand in a key.
@@ -214,14 +214,15 @@ class S3FileStorage(_Configured):
         """
         opened = self._opened()
         path = Path(filepath) if isinstance(filepath, str | Path) else None
-        chosen = base_name(name or (path.name if path is not None else getattr(filepath, "name", None)))
+        own = path.name if path is not None else str(getattr(filepath, "name", ""))
+        chosen = base_name(name if name is not None else own) or ""
         token = "".join(secrets.choice(_RANDOM) for _ in range(20))
         # The folders are those of the original package.
         key = f"{opened.place.base_path}{token[:3]}/{token[4:6]}/{token[7:9]}/{token}/{chosen}"
         try:
             check_key(key)
         except ValueError:
-            raise BadRequest(f"name={str(chosen)[:64]!r} is not accepted; accepted: a file's name") from None
+            raise BadRequest(f"name={(name or own)[:64]!r} is not accepted; accepted: a file's name") from None
         source = path if path is not None else filepath.read()  # type: ignore[union-attr]  # it is no path
         opened.library().store.put(key, source)
         return opened.place.url(key)

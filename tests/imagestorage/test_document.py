@@ -176,7 +176,7 @@ def shop(seaweedfs: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 patch.setenv(name, value)
             worker = stack.enter_context(
                 celery(
-                    folder, "worker", "-c", "2", application="tests.imagestorage.shop_worker", jobs="server",
+                    folder, "worker", "-c", "1", application="tests.imagestorage.shop_worker", jobs="server",
                     data=str(folder / "data"), store_access_key=ACCESS_KEY, store_secret_key=SECRET_KEY,
                 )
             )  # fmt: skip
@@ -226,7 +226,7 @@ def example(shop: Shop) -> str:
         "\n    'testimagestorageforpippackage',": f"\n    '{PUBLIC_BUCKET}',",
         "'https://s3.eu-central-1.amazonaws.com/testimagestorageforpippackage/'": f"'{shop.base_url}'",
         "'127.0.0.1:11211'": f"'{shop.memcached.address}'",
-        SOURCE: f"'{shop.source}/5000x3000.png?q=1'",
+        SOURCE: f"'{shop.source}/4100x2460.png?q=1'",
     }.items():
         assert code.count(placeholder) == 1, placeholder
         code = code.replace(placeholder, value)
@@ -265,7 +265,7 @@ def test_the_example_runs_as_written(shop: Shop) -> None:
 
     *_, again, redirect = run_example(shop, "101")
     assert again == origin
-    assert shop.asked.count("/5000x3000.png?q=1") == 1  # it was not downloaded again
+    assert shop.asked.count("/4100x2460.png?q=1") == 1  # it was not downloaded again
     assert (redirect["type"], redirect["status"]) == ("wheezy.http.response.HTTPResponse", "301 Moved Permanently")
     assert redirect["headers"]["Location"] == public
     assert shop.tasks() == before + 1
