@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lazypix.catalog import Image
+    from lazypix.client.remote import Client
     from lazypix.errors import LazypixError
     from lazypix.library import Library
     from lazypix.plan import Limits
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from lazypix.variants import Variant
 
 __all__ = [
-    "Focal", "Image", "ImageReference", "LazypixError", "Library", "Limits", "Region", "Transform", "Variant",
-    "__version__",
+    "Client", "Focal", "Image", "ImageReference", "LazypixError", "Library", "Limits", "Region", "Transform",
+    "Variant", "__version__",
 ]  # fmt: skip
 __version__ = version("lazypix")
 
 # Where each public name lives. They are imported when first asked for, so that a renderer process, which needs
 # none of them, starts fast and stays small.
 _HOMES = {
+    "Client": "lazypix.client.remote",
     "Focal": "lazypix.tokens",
     "Image": "lazypix.catalog",
     "ImageReference": "lazypix.references",

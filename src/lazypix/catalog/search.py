@@ -73,6 +73,16 @@ class Search:
             kept[name] = text if kept is metadata else _read(name, text)
         return cls(**values, metadata=metadata)
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the search as texts, of which `of` makes the same search again."""
+        given = [(name, getattr(self, name)) for name in _READERS]
+        plain = [(name, value) for name, value in given if value is not None]
+        texts = [(name, value.isoformat() if isinstance(value, datetime) else str(value)) for name, value in plain]
+        return texts + [
+            (f"meta.{name}", str(value).lower() if isinstance(value, bool) else str(value))
+            for name, value in self.metadata.items()
+        ]
+
     @property
     def sorting(self) -> Order:
         """The order in force.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lazypix.formats import by_name
-from lazypix.plan import Probe
+from lazypix.formats import by_extension, by_name
+from lazypix.plan import Probe, Turn
 from lazypix.references import ImageReference
 from lazypix.tokens import Focal
 
@@ -82,12 +82,33 @@ class Image:
             "height": self.height,
             "frames": self.frames,
             "alpha": self.probe.alpha,
+            "orientation": self.probe.orientation,
+            "thumbhash": self.probe.thumbhash,
             "size": self.size,
             "sha256": self.sha256,
             "created": self.created.isoformat(),
             "filename": self.filename,
             "metadata": dict(self.metadata),
         }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Image:
+        """Return the image of which these are the `facts`. What they do not tell has its default.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are none.
+        """
+        orientation = int(facts.get("orientation", 1))
+        width, height = Turn.exif(orientation).size(int(facts["width"]), int(facts["height"]))
+        return cls(
+            ident=str(facts["ident"]), sha256=str(facts["sha256"]), size=int(facts["size"]),
+            created=datetime.fromisoformat(facts["created"]).astimezone(UTC), filename=facts["filename"],
+            metadata=dict(facts["metadata"]),
+            probe=Probe(
+                format=by_name(facts["format"]).name, width=width, height=height, frames=int(facts["frames"]),
+                orientation=orientation, alpha=bool(facts["alpha"]), thumbhash=facts.get("thumbhash"),
+            ),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +139,20 @@ class StoredVariant:
     def facts(self) -> dict[str, Any]:
         """Return what is known as JSON-able values: `name` is the file's name in the store, `size` in bytes."""
         return {"name": self.name, "size": self.size, "created": self.created.isoformat()}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> StoredVariant:
+        """Return the variant of which these are the `facts`. What they do not tell has its default.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are none.
+        """
+        stem, _, extension = str(facts["name"]).rpartition(".")
+        found = by_extension(extension)
+        if found is None:
+            raise ValueError(f"unknown format {extension!r}")
+        created = datetime.fromisoformat(facts["created"]).astimezone(UTC)
+        return cls(stem=stem, format=found.name, size=int(facts["size"]), created=created)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ class Api(Endpoints):
 
     async def upload(self, request: Request) -> Answer:
         """`POST /upload`: store an original; its sizes are made ahead in the background."""
-        async with self.place(), self._form(request, IMAGE, "url", "ident", "metadata") as form:
+        async with self.place(), self._form(request, IMAGE, "url", "ident", "filename", "metadata") as form:
             sizes = self._sizes(form)
             wish = read_wish(form.fields, sizes, self._rules, caller=request.state.caller)
             image = await self._add(form, lambda image: self._jobs(image, sizes, wish), self._owner(request))
@@ -119,9 +119,12 @@ class Api(Endpoints):
         return envelope(200, _content(image.ident, sizes))
 
     async def delete(self, request: Request) -> Answer:
-        """`DELETE /image/<ident>`: remove the original and all variants."""
+        """`DELETE /image/<ident>`: remove the original and all variants; `?for_good=true`, even if they are kept."""
         ident, _ = split_name(request.path_params["name"])
-        await self._in_time(self._library.delete, ident)
+        for_good = request.query_params.get("for_good", "false")
+        if for_good not in ("true", "false"):
+            raise BadRequest(f"for_good={for_good[:32]!r} is not accepted; accepted: true, false")
+        await self._in_time(self._library.delete, ident, for_good=for_good == "true")
         return envelope(200, {"ident": ident})
 
     async def undelete(self, request: Request) -> Answer:
@@ -194,15 +197,15 @@ class Api(Endpoints):
             raise BadUpload(f"The form has no field 'image'; accepted: {accepted}")
         if image is not None and image.size and url:
             raise BadUpload("The form has the fields 'image' and 'url'; accepted: one of them")
-        metadata = _metadata(form.fields.get("metadata", ""))
+        metadata, filename = _metadata(form.fields.get("metadata", "")), form.fields.get("filename") or None
         # Shielded: when the client goes away now, the image is either stored whole or not at all.
         store = partial(
             self._library.add_incoming, ident=ident and check_ident(ident), metadata=metadata, jobs=jobs, owner=owner
         )
         if url:
-            add = partial(self._library.sources.add, url, store)
+            add = partial(self._library.sources.add, url, store, filename=filename)
         else:
-            add = partial(store, image, filename=form.filename)
+            add = partial(store, image, filename=filename or form.filename)
         return await finish_first(asyncio.get_running_loop().run_in_executor(self._storing, add))
 
     @asynccontextmanager

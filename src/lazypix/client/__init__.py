@@ -1,0 +1,1 @@
+"""A library on another machine: `Client` speaks to its server over HTTP."""
