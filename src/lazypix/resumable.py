@@ -80,6 +80,7 @@ class ResumableUploads:
             BadUpload: it is empty, or `metadata` is no JSON object.
             TooLarge: it is over the limit.
             BadIdent, IdentTaken: the ident is malformed, or given already.
+            QuotaExceeded: the key has no room for it.
         """
         if length == 0:
             raise BadUpload("The image is empty (0 bytes)")
@@ -89,6 +90,8 @@ class ResumableUploads:
         ident = fields.get("ident")
         if ident and self._catalog.states([check_ident(ident)]):
             raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced")
+        if owner is not None:
+            self._catalog.keys.check_room(owner, length)  # before its bytes are sent
         return self._catalog.uploads.create(length, fields=fields, owner=owner, keep_s=self._keep_s)
 
     def get(self, upload: str) -> Upload:

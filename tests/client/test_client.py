@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image as Pillow
 from tests.client.flaky import Cut, Flaky, flaky
 from tests.engine.pictures import jpg, noise, quadrants
-from tests.receiving import receiving
+from tests.receiving import Received, receiving
 from tests.server.running import Server, free_port, running, stored_files
 
 from lazypix import Client, Image, LazypixError, Library, Transform
@@ -373,3 +374,31 @@ def test_a_server_that_is_none_is_told() -> None:
         pytest.raises(LazypixError, match="lazypix"),
     ):
         client.get("something")
+
+
+def test_every_error_is_told_as_the_server_told_it() -> None:
+    """Whatever an error's class wants when it is made: it arrives with its class, its text and its wait."""
+    kinds, todo = [], [LazypixError]
+    while todo:
+        todo += (found := todo.pop().__subclasses__())
+        kinds += found
+    with receiving() as other, Client(other.url, backoff=partial(Backoff, attempts=1)) as client:
+
+        def answer(handler: BaseHTTPRequestHandler, _: Received) -> None:
+            body = json.dumps({"status": "error", "content": f"about {kind.code}"}).encode()
+            handler.send_response(kind.status)
+            for name, value in (
+                ("lazypix-error", kind.code),
+                ("retry-after", "7"),
+                ("content-length", str(len(body))),
+            ):
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        other.answer = answer
+        for kind in kinds:
+            with pytest.raises(kind, match=f"about {kind.code}") as told:
+                client.get("something")
+            assert type(told.value) is kind
+            assert told.value.retry_after_s == 7

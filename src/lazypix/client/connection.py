@@ -162,7 +162,7 @@ def _error_of(answer: httpx.Response) -> LazypixError:
     """Return the error that a server tells of, as the library would have raised it."""
     code = answer.headers.get("lazypix-error")
     kind = _kinds().get(code or "") or _BY_STATUS.get(answer.status_code, LazypixError)
-    error = kind(_text_of(answer))
+    error: LazypixError = kind.__new__(kind, _text_of(answer))  # whatever else its own way of being made wants
     wait = answer.headers.get("retry-after", "")
     if wait.isascii() and wait.isdecimal():
         error.retry_after_s = min(int(wait[:9]), 10**6)
