@@ -42,6 +42,7 @@ def environ(path: str = "/", **more: Any) -> dict[str, Any]:
         ({"PATH_INFO": "/image/a", "REQUEST_URI": "http://host"}, "/image/a"),
         ({"PATH_INFO": "/image/%zz", "RAW_URI": "/image/%zz"}, "/image/%zz"),
         ({"PATH_INFO": "/image/\xff", "RAW_URI": "/image/\xff"}, "/image/\xff"),
+        ({"PATH_INFO": "/image/\xef\xbf\xbd", "RAW_URI": "/image/%ff"}, "/image/%ff"),
         # one that drops slashes at the beginning
         ({"PATH_INFO": "/image/a", "REQUEST_URI": "//image/a"}, "//image/a"),
         # mounted; the prefix may be written in several ways, or taken away by a proxy

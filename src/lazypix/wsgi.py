@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from lazypix.delivery import Delivery
 from lazypix.errors import BlobMissing, LazypixError
@@ -87,9 +88,15 @@ def _path(environ: Mapping[str, Any]) -> str:
         for prefix in (script, ""):  # what a proxy took away may be named in SCRIPT_NAME all the same
             rest = below(raw, prefix)
             # Believed only when it is what the server says, too: middleware may have sent the request elsewhere.
-            if rest is not None and told in (decoded(rest), decoded(f"/{rest.lstrip('/')}")):
+            if rest is not None and told in _readings(rest):
                 return rest
     return quoted(told)
+
+
+def _readings(raw: str) -> tuple[str, ...]:
+    """Return what servers make of a raw path: some drop slashes at its beginning, Werkzeug's what is not UTF-8."""
+    replaced = unquote(raw, errors="replace").encode("utf-8", "replace").decode("latin-1")
+    return decoded(raw), decoded(f"/{raw.lstrip('/')}"), replaced
 
 
 def _path_of(target: str) -> str:
