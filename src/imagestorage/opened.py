@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
-from imagestorage.places import Credentials, Place, read_place
+from imagestorage.places import Place, read_place
 from lazypix.contrib.opening import OneAProcess, open_with
+from lazypix.errors import SettingsError
 from lazypix.settings import load
 
 
@@ -21,7 +23,8 @@ class Opened:
     """For how long browsers may keep an answer."""
 
 
-_Choice = tuple[Place, Credentials, tuple[tuple[str, Hashable], ...]]
+_Choice = tuple[Place, tuple[tuple[str, Hashable], ...]]
+_NOWHERE = "127.0.0.1"  # a setting of servers: nothing is listened on here
 _opened: dict[_Choice, Opened] = {}
 _latest: dict[Place, Opened] = {}
 
@@ -37,18 +40,20 @@ def configured(
         SettingsError: names every fault.
     """
     place, keys = read_place(credentials, bucket, base_url, base_path)
-    found = _open(place, keys, settings)
-    _latest[place] = found
+    own = {"store": place.store, "store_access_key": keys.access_key, "store_secret_key": keys.secret_key}
+    _latest[place] = found = _open(place, {**settings, **own})
     return found
 
 
 def opened_at(place: Place) -> Opened:
     """Return the library of a place: as this process was configured for it at last, else as the settings say.
 
+    Others name the place: which server that leads to, with whose keys, this process knows by itself.
+
     Raises:
-        SettingsError: names every fault.
+        SettingsError: it knows nothing of this bucket; or names every fault of the settings.
     """
-    return _latest.get(place) or _open(place, Credentials(), {})
+    return _latest.get(place) or _open_by_settings(place)
 
 
 def close_all() -> None:
@@ -57,20 +62,19 @@ def close_all() -> None:
         opened.library.close()
 
 
-def _open(place: Place, keys: Credentials, settings: Mapping[str, Hashable]) -> Opened:
-    choice = place, keys, tuple(sorted(settings.items()))
+def _open_by_settings(place: Place) -> Opened:
+    store = urlsplit(load({"host": _NOWHERE}).store)
+    if (store.scheme, store.netloc, store.path.strip("/")) != ("s3", place.bucket, ""):
+        known = f"call storage.configure(…) for it, or set LAZYPIX_STORE to s3://{place.bucket}/?endpoint=…&region=…"
+        raise SettingsError(f"This process does not know the bucket {place.bucket[:64]!r}: {known}")
+    return _open(place, {})
+
+
+def _open(place: Place, settings: Mapping[str, Hashable]) -> Opened:
+    choice = place, tuple(sorted(settings.items()))
     if choice not in _opened:
-        made = load(
-            {
-                "host": "127.0.0.1",  # nothing is listened on here
-                **settings,
-                "store": place.store,
-                "store_access_key": keys.access_key,
-                "store_secret_key": keys.secret_key,
-                "key_prefix": place.base_path,
-                "key_shard": 0,  # the layout that the URLs promise
-            }
-        )
-        own = Opened(place=place, library=OneAProcess(partial(open_with, made, jobs=False)), max_age_s=made.max_age_s)
-        _opened.setdefault(choice, own)
+        # The last two are the layout that the URLs promise.
+        made = load({"host": _NOWHERE, **settings, "key_prefix": place.base_path, "key_shard": 0})
+        library = OneAProcess(partial(open_with, made, jobs=False))
+        _opened.setdefault(choice, Opened(place=place, library=library, max_age_s=made.max_age_s))
     return _opened[choice]

@@ -41,11 +41,11 @@ _RANDOM = string.ascii_uppercase + string.digits
 def s3_store_image(image_id: str, ext: str, size: str, place: Mapping[str, str]) -> str:
     """Make one size of an image and store it, if it is not there; return its public URL. `Library.variant`.
 
-    All arguments are JSON-able, and none is secret. A worker has the keys of the bucket, and the catalog, from
-    `configure`, called in its process for the same bucket, or else from `LAZYPIX_*` variables.
+    All arguments are JSON-able, and none is secret. Where the bucket is, its keys and the catalog a worker knows from
+    `configure`, called in its process for the same place, or else from `LAZYPIX_*` variables.
 
     Raises:
-        SettingsError: `place` is none, or the settings are wrong.
+        SettingsError: `place` is none, or one that this process does not know.
         UnknownImage: the worker's catalog has no such image.
         StoreFailed: it was made, and could not be stored.
         LazypixError: as `Library.variant`.

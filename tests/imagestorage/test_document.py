@@ -177,7 +177,8 @@ def shop(seaweedfs: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             worker = stack.enter_context(
                 celery(
                     folder, "worker", "-c", "1", application="tests.imagestorage.shop_worker", jobs="server",
-                    data=str(folder / "data"), store_access_key=ACCESS_KEY, store_secret_key=SECRET_KEY,
+                    data=str(folder / "data"), store=f"s3://{PUBLIC_BUCKET}/?endpoint=http://{seaweedfs.address}&region=us-east-1",
+                    store_access_key=ACCESS_KEY, store_secret_key=SECRET_KEY,
                 )
             )  # fmt: skip
         yield Shop(

@@ -212,6 +212,26 @@ def test_a_worker_is_configured_by_the_same_call(
     assert httpx.get(f"{public}7/60x.jpg").status_code == 200
 
 
+def test_a_worker_goes_to_no_server_that_only_a_message_names(
+    make: Make, tmp_path: Path, folder: str, seaweedfs: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make("of-settings")._opened().place.to_json()
+    elsewhere = place | {"endpoint": "http://127.0.0.1:1"}
+    with pytest.raises(SettingsError, match=r"does not know the bucket 'public': call storage\.configure\(…\)"):
+        s3_store_image("of-settings", "jpg", "60x60", elsewhere)
+    others = {
+        "data": str(tmp_path / "data"), "store": f"s3://{PUBLIC_BUCKET}/?endpoint=http://{seaweedfs.address}",
+        "store_access_key": ACCESS_KEY, "store_secret_key": SECRET_KEY,
+    }  # fmt: skip
+    for name, value in others.items():
+        monkeypatch.setenv(f"LAZYPIX_{name.upper()}", value)
+    storage = added(make("of-settings"))
+    s3_store_image("of-settings", "jpg", "60x60", elsewhere)  # the bucket is known: it is stored where that is
+    assert library_of(storage).store.head(f"{folder[1:]}of-settings/60x60.jpg").size > 0
+    with pytest.raises(SettingsError, match="does not know the bucket 'secret'"):
+        s3_store_image("of-settings", "jpg", "60x60", place | {"bucket": "secret"})
+
+
 def test_what_is_not_configured_is_said(make: Make) -> None:
     with pytest.raises(SettingsError, match=r"call configure\(…\) first"):
         S3ImageStorage(7, "jpg").store_origin("https://a.example/b.jpg", "10x10")
