@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lazypix.dialects.native import address
 from lazypix.errors import BadRequest, SettingsError
 from lazypix.gate import Gate, subject_of
+from lazypix.presets import MARK
 from lazypix.signing.links import EXACT, LinkScope
 from lazypix.transform import Transform
 
@@ -81,8 +83,11 @@ class Addresses:
         return self._signed(target, EXACT, expires_s, None)
 
     def _wanted(self, transform: Transform | str, format: str | None) -> Transform:
-        wanted = self.gate.presets.transform(transform) if isinstance(transform, str) else transform
-        return wanted if format is None else wanted.with_format(format)
+        if isinstance(transform, Transform):
+            return transform if format is None else transform.with_format(format)
+        if transform.startswith(MARK):
+            return self._wanted(self.gate.presets.transform(transform), format)
+        return _read(transform, format)
 
     def _signed(self, target: str, scope: LinkScope, expires_s: float | None, subject: str | None) -> str:
         ring = self.gate.ring
@@ -96,3 +101,10 @@ class Addresses:
             raise BadRequest(f"expires_s={expires_s} is not accepted; accepted: seconds, from 1 to a hundred years")
         step_s = max(1, min(self.expiry_step_s, int(expires_s)))
         return math.ceil((self.gate.clock() + expires_s) / step_s) * step_s
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str, format: str | None) -> Transform:
+    """Read a transform; a page has many addresses, and few sizes."""
+    read = Transform.parse(text)
+    return read if format is None else read.with_format(format)

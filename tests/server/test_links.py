@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.engine.pictures import jpg, quadrants
-from tests.server.running import Server, error_of, get_raw, running
+from tests.engine.pictures import encoded, jpg, quadrants
+from tests.server.running import Server, error_of, get_raw, kill, running
+from tests.server.test_nginx_configuration import KEY, fronted
+from tests.waiting import until
 
 from lazypix.addresses import Addresses
 from lazypix.gate import Gate
@@ -17,7 +20,7 @@ from lazypix.signing.links import KeyRing
 NEW, OLD = "new:a-new-secret-of-many-characters", "old:an-old-secret-of-many-characters"
 PRESETS = {"thumb": "60x60,fit=cover"}
 SETTINGS = {"url_keys": f"{NEW},{OLD}", "presets": '{"thumb": "60x60,fit=cover"}', "renderers": "1"}
-PICTURE = jpg(quadrants(120, 80))
+PICTURE, PICTURE_PNG = jpg(quadrants(120, 80)), encoded(quadrants(120, 80), "png")
 
 
 def links(*keys: str, at: float | None = None) -> Addresses:
@@ -135,3 +138,22 @@ def test_presets_are_for_everybody(named: Server) -> None:
 def test_secrets_are_not_in_the_log(signed: Server, named: Server) -> None:
     for server in (signed, named):
         assert "secret" not in server.log.read_text()
+
+
+def test_behind_nginx_a_link_ends_with_its_second_and_a_lasting_one_is_cached(tmp_path: Path) -> None:
+    with fronted(tmp_path, urls="signed", api_keys=KEY, **SETTINGS) as front:
+        assert front.upload(PICTURE_PNG, "pic").status_code == 201
+        lasting = links().url("pic", "60x", format="jpg")
+        until(lambda: front.get(lasting).headers["server-timing"] == "nginx;desc=HIT")
+        front.stored(lasting, "60x.jpg")
+        for unsigned in ("/image/60x/pic.jpg", lasting[:-1], lasting.replace("60x", "61x")):
+            assert front.get(unsigned).status_code == 403, "neither the file nor what is cached is sent"
+        link = links().url("pic", "50x", format="jpg", expires_s=1)
+        ends_at = int(link.partition("?s=")[2].split(".")[1], 36)
+        while (answer := front.get(link)).status_code == 200:
+            assert answer.headers["server-timing"] == "nginx;desc=MISS"
+        assert time.time() >= ends_at
+        assert (answer.status_code, answer.headers["lazypix-error"]) == EXPIRED
+        kill(front.server)
+        assert front.get(lasting).status_code == 200
+        assert front.get(link).status_code == 502
