@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from lazypix.catalog import Catalog, Image, Search, StoredVariant
 from lazypix.catalog.job_values import NewJob
+from lazypix.dialects.remote import remote_address
 from lazypix.engine import Engine
 from lazypix.incoming import Incoming
 from lazypix.keys import check_ident
@@ -220,6 +221,20 @@ class Library(LibraryParts):
             LazypixError: as `add_url`.
         """
         return self.sources.find(url, self.add_incoming, ttl_s=self.remote_ttl_s)
+
+    def remote_url(self, url: str, transform: Transform | str = "full", *, format: str | None = None) -> str:
+        """Return the address under which a variant of another server's image is served; signed if it must be.
+
+        No I/O: whether its host is one of the `remote_hosts` is not checked.
+
+        Raises:
+            BadTransform: malformed.
+            SettingsError: it must be signed, and there are no keys (`url_keys`).
+        """
+        wanted = self.gate.presets.transform(transform) if isinstance(transform, str) else transform
+        if format is not None:
+            wanted = wanted.with_format(format)
+        return self.addresses.of_target(remote_address(url, wanted), wanted)
 
     def order(self, image: Image, wish: Wish, *others: NewJob, whole: bool = False) -> None:
         """Have something done with an image by jobs; see `Orders.wished`."""

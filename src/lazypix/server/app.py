@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lazypix.composition import begin_jobs, make_delivery, make_renderers, open_library
 from lazypix.delivery import Delivery
-from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import SERVED
 from lazypix.errors import Busy, LazypixError, NotFound
 from lazypix.faces import BROKEN, READING, not_allowed
 from lazypix.http import Answer, envelope, error_answer
@@ -136,7 +136,7 @@ class _Front:
 
 
 def _is_for_image(scope: Scope) -> bool:
-    return scope["method"] in READING and scope["path"].startswith(MOUNT)
+    return scope["method"] in READING and scope["path"].startswith(SERVED)
 
 
 async def _keep_tidy(library: Library) -> None:
@@ -159,7 +159,7 @@ async def _on_error(request: Request, error: Exception) -> AnswerResponse:
 async def _on_http_error(request: Request, error: Exception) -> AnswerResponse:
     assert isinstance(error, HTTPException)
     # GET and HEAD of an image are answered before the router, which therefore does not know the address.
-    if error.status_code == 405 or request.scope["path"].startswith(MOUNT):
+    if error.status_code == 405 or request.scope["path"].startswith(SERVED):
         return AnswerResponse(not_allowed(request.method, _allowed(request)))
     return AnswerResponse(
         error_answer(NotFound(f"Nothing is served at {request.url.path[:200]}; GET / lists what is"))
@@ -168,7 +168,7 @@ async def _on_http_error(request: Request, error: Exception) -> AnswerResponse:
 
 def _allowed(request: Request) -> tuple[str, ...]:
     """Return the methods of an address, as the header `Allow` lists them. Source: RFC 9110, 10.2.1."""
-    methods = {"OPTIONS"} | ({"GET", "HEAD"} if request.scope["path"].startswith(MOUNT) else set())
+    methods = {"OPTIONS"} | ({"GET", "HEAD"} if request.scope["path"].startswith(SERVED) else set())
     for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods

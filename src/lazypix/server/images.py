@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.types import Receive
 
 from lazypix.delivery import Delivery, Making
+from lazypix.dialects.remote import REMOTE
 from lazypix.errors import Busy, LazypixError
 from lazypix.faces import BROKEN
 from lazypix.http import Answer, Request, error_answer
@@ -16,6 +17,7 @@ from lazypix.http import Answer, Request, error_answer
 log = logging.getLogger("lazypix.server")
 
 _COMPARERS = 4
+_FETCHERS = 16
 
 
 class Images:
@@ -29,6 +31,8 @@ class Images:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="lazypix-read")
         # A client that has the image mostly costs no read: it is told so also while all readers wait for the store.
         self._comparers = ThreadPoolExecutor(_COMPARERS, thread_name_prefix="lazypix-compare")
+        # Other servers may take their time: who waits for one of them shall not hold up the images that are here.
+        self._fetchers = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="lazypix-fetch")
 
     async def answer(self, request: Request, receive: Receive) -> Answer | None:
         """Answer from store and catalog, or wait for the variant to be made; None when the client went away."""
@@ -48,6 +52,8 @@ class Images:
 
     def _begun(self, request: Request) -> asyncio.Future[Answer | Making]:
         threads = self._readers if request.if_none_match is None else self._comparers
+        if request.path.startswith(REMOTE):
+            threads = self._fetchers
         return asyncio.get_running_loop().run_in_executor(threads, self._delivery.begin, request)
 
     async def _made(self, making: Making, receive: Receive) -> Answer | None:
@@ -69,7 +75,7 @@ class Images:
 
     def close(self) -> None:
         """Wait for what is being read; what waits for a thread is given up."""
-        for threads in (self._readers, self._comparers):
+        for threads in (self._readers, self._comparers, self._fetchers):
             threads.shutdown(wait=True, cancel_futures=True)
 
 
