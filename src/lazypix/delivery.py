@@ -20,6 +20,7 @@ from lazypix.catalog import Image
 from lazypix.dialects import Dialect, Target, Wanted
 from lazypix.dialects.native import MOUNT
 from lazypix.dialects.ordered import parse, with_presets
+from lazypix.dialects.remote import REMOTE, parse_remote
 from lazypix.errors import BlobMissing, LazypixError, NotFound
 from lazypix.formats import by_name
 from lazypix.handover import Handover
@@ -149,9 +150,7 @@ class Delivery:
     def _asked(self, request: Request) -> _Asked:
         """Find out what is asked for, whether it may be, and what is known of the image."""
         options, _ = split_query(request.query)
-        wanted = parse(Target.split(request.path, options, MOUNT), self._dialects)
-        expires_at = self._library.gate.admit(request.path, request.query, wanted)
-        check_size(wanted.transform, self._library.limits)
+        wanted, expires_at = self._admitted(request, options)
         ticket = self._generations.ticket(wanted.ident)  # before the look: see `Generations`
         shared = self._sharing.ticket(wanted.ident) if self._sharing is not None else None
         image = self._library.get(wanted.ident)  # a row, mostly from memory: a deleted image is never "not modified"
@@ -162,6 +161,19 @@ class Delivery:
             request=request, options=options, term=Term(ticket=ticket, expires_at=expires_at), shared_ticket=shared,
             image=image, wanted=wanted, negotiated=negotiated,
         )  # fmt: skip
+
+    def _admitted(self, request: Request, options: str) -> tuple[Wanted, int | None]:
+        """Find out what is asked for, if the gate allows it, and until when; another server's image is made ours."""
+        gate, limits = self._library.gate, self._library.limits
+        if request.path.startswith(REMOTE):
+            remote = parse_remote(request.path, options, gate.presets.transform)
+            expires_at = gate.admit_path(request.path, request.query, remote.transform)
+            check_size(remote.transform, limits)
+            return remote.of(self._library.remote(remote.url).ident), expires_at
+        wanted = parse(Target.split(request.path, options, MOUNT), self._dialects)
+        expires_at = gate.admit(request.path, request.query, wanted)
+        check_size(wanted.transform, limits)
+        return wanted, expires_at
 
     def _decided(self, request: Request, image: Image, wanted: Wanted) -> Wanted:
         """Resolve `Accept` into the transform's format."""
@@ -201,7 +213,10 @@ class Delivery:
     def _common(self, asked: _Asked) -> Headers:
         """Return the headers that all answers have, among them what caches are told."""
         left_s = self._left_s(asked)
-        max_age_s = self._max_age_s if left_s is None else min(self._max_age_s, int(left_s))
+        most_s = self._max_age_s
+        if asked.request.path.startswith(REMOTE):
+            most_s = min(most_s, int(self._library.remote_ttl_s))
+        max_age_s = most_s if left_s is None else min(most_s, int(left_s))
         nginx = _NOT_FOR_NGINX if left_s is not None else ()
         vary = _VARY if asked.negotiated else ()
         return ((b"cache-control", b"public, max-age=%d" % max_age_s), *nginx, *SAFE, *vary)

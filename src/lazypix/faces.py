@@ -7,6 +7,7 @@ from dataclasses import replace
 from urllib.parse import quote, unquote_to_bytes
 
 from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import SERVED
 from lazypix.errors import MethodNotAllowed, NotFound
 from lazypix.http import Answer, envelope, error_answer
 
@@ -47,7 +48,7 @@ def quoted(path: str) -> str:
 
 def is_for_image(method: str, path: str) -> bool:
     """Tell whether `Delivery` answers this; `path` is raw, and below the mount."""
-    return method in READING and decoded(path).startswith(MOUNT)
+    return method in READING and decoded(path).startswith(SERVED)
 
 
 def preflight(methods: tuple[str, ...] = ALLOWED) -> Answer:
@@ -72,6 +73,6 @@ def besides_images(method: str, path: str) -> Answer:
     """Answer what `Delivery` does not, in a face that serves images and nothing else."""
     if method == "OPTIONS":
         return preflight()
-    if decoded(path).startswith(MOUNT):
+    if decoded(path).startswith(SERVED):
         return not_allowed(method)
     return error_answer(NotFound(f"Nothing is served at {path[:200]}; images are below {MOUNT}"))

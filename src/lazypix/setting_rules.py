@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
-from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import SERVED
 from lazypix.errors import LazypixError
 from lazypix.outbound.rules import Rules, split_url
 from lazypix.plan import Limits, check_size
@@ -87,8 +87,9 @@ def check_allowed(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_accel_redirect(value: str) -> str:
     """Refuse what nginx cannot map to the store's folder."""
-    if value and (not _ACCEL_PREFIX.fullmatch(value) or value.startswith(MOUNT)):
-        raise ValueError(f"must be empty, or a path of its own between slashes, such as /lazypix-files/; not {MOUNT}")
+    if value and (not _ACCEL_PREFIX.fullmatch(value) or value.startswith(SERVED)):
+        ours = " or ".join(SERVED)
+        raise ValueError(f"must be empty, or a path of its own between slashes, such as /lazypix-files/; not {ours}")
     return value
 
 

@@ -67,4 +67,4 @@ class SourceRows:
 
 def digest_of(url: str) -> str:
     """Return what stands for a URL, which may be long: 64 hex digits."""
-    return hashlib.sha256(url.encode()).hexdigest()
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()

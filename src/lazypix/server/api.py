@@ -84,6 +84,7 @@ class Api(Endpoints):
             "upload": "POST /upload (form field: image, or url)",
             "upload in pieces": "POST /files/ (tus 1.0.0)",
             "image": "GET /image/<width>x<height>/<ident>.<ext> or /image/<ident>.<ext>?width=&height=",
+            "remote": "GET /remote/<width>x<height>.<ext>?url=<URL>, of the hosts that remote_hosts names",
             "info": "GET /info/<ident>",
             "search": "GET /images?filename=&meta.<name>=&order=&limit=&before=",
             "delete": "DELETE /image/<ident>, POST /undelete/<ident>",
