@@ -8,6 +8,7 @@ an answer or, when a variant must be made, a `Making` whose future the face wait
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -213,13 +214,18 @@ class Delivery:
     def _common(self, asked: _Asked) -> Headers:
         """Return the headers that all answers have, among them what caches are told."""
         left_s = self._left_s(asked)
-        most_s = self._max_age_s
-        if asked.request.path.startswith(REMOTE):
-            most_s = min(most_s, int(self._library.remote_ttl_s))
-        max_age_s = most_s if left_s is None else min(most_s, int(left_s))
+        good_for_s = self._good_for_s(asked)
+        max_age_s = self._max_age_s if good_for_s is None else min(self._max_age_s, int(good_for_s))
         nginx = _NOT_FOR_NGINX if left_s is not None else ()
         vary = _VARY if asked.negotiated else ()
         return ((b"cache-control", b"public, max-age=%d" % max_age_s), *nginx, *SAFE, *vary)
+
+    def _good_for_s(self, asked: _Asked) -> float | None:
+        """Return for how many seconds this stays the answer, or None for ever: another server's image may change."""
+        left_s = self._left_s(asked)
+        if not asked.request.path.startswith(REMOTE):
+            return left_s
+        return min(self._library.remote_ttl_s, math.inf if left_s is None else left_s)
 
     def _left_s(self, asked: _Asked) -> float | None:
         """Return how many seconds the link is good for at least, or None when it does not expire.
@@ -303,10 +309,10 @@ class Delivery:
         assert handover is not None
 
         def again(request: Request) -> Answer | None:
-            answer = handover.answer(key, whole, request, left_s=self._left_s(asked))
+            answer = handover.answer(key, whole, request, left_s=self._good_for_s(asked))
             return answer and _timed(answer, _HIT[0][1])
 
-        answer = handover.answer(key, whole, asked.request, left_s=self._left_s(asked))
+        answer = handover.answer(key, whole, asked.request, left_s=self._good_for_s(asked))
         if answer is not None and self._remembers_handovers:
             plain = _timed(answer, _HIT[0][1]) if asked.request.is_plain else again(_plain(asked))
             if plain is not None:

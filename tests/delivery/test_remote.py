@@ -16,11 +16,13 @@ from lazypix.dialects.remote import remote_address
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import SettingsError
 from lazypix.gate import Gate, Mode
+from lazypix.handover import choose_handover
 from lazypix.http import Request
 from lazypix.outbound.downloading import Downloader
 from lazypix.outbound.rules import Rules
 from lazypix.presets import Presets
 from lazypix.signing.links import KeyRing
+from lazypix.stores.local import LocalStore
 
 
 @pytest.fixture
@@ -31,11 +33,12 @@ def site() -> Iterator[Site]:
         yield made
 
 
-def opened(site: Site, folder: Path, mode: Mode, *keys: str) -> Library:
+def opened(site: Site, folder: Path, mode: Mode, *keys: str, store: LocalStore | None = None) -> Library:
     gate = Gate(mode=mode, ring=KeyRing.of(keys), presets=Presets.read({"thumb": "20x20,fit=cover"}))
     downloader = Downloader(Rules.of(["127.0.0.1"], [site.receiver.port]))
     return Library.open(
-        folder, engine=ThreadEngine(1), gate=gate, downloader=downloader, remote_hosts=["127.0.0.1"],
+        folder, engine=ThreadEngine(1), store=store, gate=gate, downloader=downloader, remote_hosts=["127.0.0.1"],
+        remote_ttl_s=600,
         base_url="https://img.example",
     )  # fmt: skip
 
@@ -83,6 +86,36 @@ def test_presets_may_be_had_by_everybody(site: Site, tmp_path: Path) -> None:
         assert status(delivery, url.replace("20x20,fit=cover", "@thumb")) == 200
         with pytest.raises(SettingsError, match="url_keys"):
             library.remote_url(site.url, "21x")
+
+
+def test_a_redirect_to_the_store_is_not_for_ever(site: Site, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "images", public_url="https://cdn.example")
+    with opened(site, tmp_path, "open", KEY, store=store) as library:
+        handover = choose_handover(
+            store, stored_images="permanent", expires_s=3600, max_age_s=86_400, accel_redirect=""
+        )
+        delivery = Delivery(library, handover=handover)
+        image = library.remote(site.url)
+        path, _, query = remote_address(site.url, "full", "jpg").partition("?")
+        answers = [
+            delivery.answer(Request(method="GET", path=at, query=q))
+            for at, q in ((path, query), (f"/image/{image.ident}.jpg", ""))
+        ]
+    assert [answer.status for answer in answers] == [302, 301]
+    remote, own = (dict(answer.headers) for answer in answers)
+    assert remote[b"location"] == own[b"location"]
+    assert int(remote[b"cache-control"].rpartition(b"=")[2]) <= 600
+    assert own[b"cache-control"] == b"public, max-age=86400"
+
+
+def test_a_link_that_expires_is_not_kept_for_longer(site: Site, tmp_path: Path) -> None:
+    with opened(site, tmp_path, "signed", KEY) as library:
+        for expires_s, most_s in ((60.0, 120), (10_000.0, 600)):
+            url = library.addresses.of_target(remote_address(site.url, "20x", "jpg"), expires_s=expires_s)
+            path, _, query = url.removeprefix("https://img.example").partition("?")
+            answer = Delivery(library).answer(Request(method="GET", path=path, query=query))
+            assert answer.status == 200
+            assert 0 < int(dict(answer.headers)[b"cache-control"].rpartition(b"=")[2]) <= most_s
 
 
 def test_the_wsgi_face_hands_them_to_the_delivery(site: Site, tmp_path: Path) -> None:
