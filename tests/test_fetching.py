@@ -113,6 +113,13 @@ def test_a_source_that_changed_is_a_new_image_with_the_same_metadata(library: Li
     assert site.conditions == [None, '"1"', '"2"']
 
 
+def test_what_a_key_downloaded_stays_that_keys(library: Library, site: Site) -> None:
+    key, _ = library.catalog.keys.make("some", ["upload"])
+    library.add_url(site.url, owner=key.id)
+    site.body, site.validators = SECOND, {}
+    assert library.get(library.refresh(site.url).ident).owner == key.id
+
+
 def test_the_same_bytes_are_the_same_image_without_any_validators(library: Library, site: Site) -> None:
     site.validators = {}
     image = library.add_url(site.url)

@@ -44,7 +44,8 @@ _FINAL = (AddressRefused, SourceMissing)
 """Errors after which what was there before is not shown any more."""
 
 Store = Callable[..., Image]
-"""Stores what was received: `store(incoming, filename=…)`, and `metadata=…` where it takes the place of another."""
+"""Stores what was received: `store(incoming, filename=…)`; and `before=…` what was at the URL before, or None, if it
+was asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +170,8 @@ class Sources:
             if known is not None and incoming.sha256 == known.image.sha256:
                 image = known.image
             else:
-                metadata = known.image.metadata if known is not None else None
-                image = store(incoming, filename=_filename(incoming, done), metadata=metadata)
+                before = known.image if known is not None else None
+                image = store(incoming, filename=_filename(incoming, done), before=before)
             self._record(url, image, done.validators)
         return image
 

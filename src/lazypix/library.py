@@ -182,6 +182,7 @@ class Library(LibraryParts):
         ident: str | None = None,
         filename: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        owner: str | None = None,
     ) -> Image:
         """Download an original, and store it as `add` does; what its server says of it is kept for `refresh`.
 
@@ -196,18 +197,19 @@ class Library(LibraryParts):
         """
         if ident is not None:
             check_ident(ident)
-        return self.sources.add(url, partial(self.add_incoming, ident=ident, metadata=metadata), filename=filename)
+        store = partial(self.add_incoming, ident=ident, metadata=metadata, owner=owner)
+        return self.sources.add(url, store, filename=filename)
 
     def refresh(self, url: str) -> Image:
         """Ask for what is at a URL now that was downloaded once, unless its server says that it has not changed.
 
-        Something new is stored under a new ident, with the metadata of the image that was there before, which stays.
+        Something new is stored under a new ident, with metadata and owner of what was there before, which stays.
 
         Raises:
             UnknownImage: nothing was downloaded from this URL.
             LazypixError: as `add_url`.
         """
-        return self.sources.refresh(url, self.add_incoming)
+        return self.sources.refresh(url, partial(self._add_after, owned=True))
 
     def remote(self, url: str) -> Image:
         """Return the image that is at a URL of one of the `remote_hosts`, downloaded if it is not here yet.
@@ -220,7 +222,14 @@ class Library(LibraryParts):
             AddressRefused: this is none of them.
             LazypixError: as `add_url`.
         """
-        return self.sources.find(url, self.add_incoming, ttl_s=self.remote_ttl_s)
+        return self.sources.find(url, partial(self._add_after, owned=False), ttl_s=self.remote_ttl_s)
+
+    def _add_after(self, incoming: Incoming, *, filename: str | None, before: Image | None, owned: bool) -> Image:
+        """Store what is at a URL now, in the place of what was there before; `owned`: by its owner."""
+        if before is None:
+            return self.add_incoming(incoming, filename=filename)
+        owner = before.owner if owned else None
+        return self.add_incoming(incoming, filename=filename, metadata=before.metadata, owner=owner)
 
     def remote_url(self, url: str, transform: Transform | str = "full", *, format: str | None = None) -> str:
         """Return the address under which a variant of another server's image is served; signed if it must be.
