@@ -135,9 +135,11 @@ class LazypixField(models.Field):
         return row._state.adding or self.attname in vars(row._state).get(_ASSIGNED, ())
 
     def of_row(self, row: models.Model, using: str) -> StoredImage | None:
-        """Return the image that the row has in the database."""
+        """Return the image that the row has in the database; in a transaction the row is locked."""
         owner = self.model
         rows = models.QuerySet(owner, using=using).filter(pk=row._get_pk_val(owner._meta))
+        if connections[using].in_atomic_block:
+            rows = rows.select_for_update()  # or two that replace at once would both replace the same
         found = rows.values_list(self.attname, flat=True).first()
         return found if isinstance(found, StoredImage) else None
 
@@ -168,6 +170,9 @@ class Ident(lookups.StartsWith):
             return beginning(check_ident(ident))
         except BadIdent:
             return ""  # no row has it
+
+    def get_rhs_op(self, connection: Any, rhs: str) -> str:
+        return str(connection.operators["startswith"]) % rhs
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         if not self.rhs:

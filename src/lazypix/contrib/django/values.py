@@ -76,13 +76,18 @@ class StoredImage:
         """Return the same image without a focal point."""
         return replace(self, reference=replace(self.reference, focus=None))
 
-    def url(self, transform: Transform | str = "full", *, format: str | None = None) -> str:
+    def url(
+        self, transform: Transform | str = "full", *, format: str | None = None, expires_s: float | None = None
+    ) -> str:
         """Return the address of a variant; without a format the client's `Accept` header decides.
+
+        It is signed where the settings want it, and good for ever, or for `expires_s` seconds at least.
 
         Raises:
             BadTransform: malformed.
         """
-        return configured.tags().src(self.reference, transform, format=format)
+        tags = replace(configured.tags(), expires_s=expires_s)
+        return tags.src(self.reference, transform, format=format)
 
     def srcset(self, transform: Transform | str = "full", **options: Any) -> str:
         """Return candidates for browsers to choose from; see `Tags.srcset`."""
