@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,22 +49,16 @@ def idents(library: Library) -> set[str]:
 
 def at_once(*works: Callable[[], None]) -> None:
     """Do several things in threads, each with a connection of its own, and fail as they do."""
-    failed: list[BaseException] = []
 
     def run(work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:
-            failed.append(error)
         finally:
             connections.close_all()
 
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert not failed, failed
+    with ThreadPoolExecutor(len(works)) as threads:
+        for done in [threads.submit(run, work) for work in works]:
+            done.result(WAIT_S)
 
 
 def test_the_row_s_own_database_decides(big: Library) -> None:

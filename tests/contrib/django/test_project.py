@@ -164,6 +164,35 @@ def test_lazypix_runs_with_the_project_s_settings(shop: Library, manage: Any) ->
     assert "sweep" in manage("help")
 
 
+def test_settings_of_every_kind_reach_lazypix(tmp_path: Path, manage: Any) -> None:
+    said = {
+        "data": tmp_path, "presets": {"thumb": "20x20"}, "urls": "presets", "sidecars": True, "max_pixels": 10**6,
+        "api_keys": ["k" * 20, "l" * 20], "replicas": [{"name": "far", "store": f"file://{tmp_path}/far"}],
+    }  # fmt: skip
+    with override_settings(LAZYPIX=said):
+        shown = manage("config")
+        assert manage("url", "a", "@thumb").strip() == "/media/image/20x20/a.auto"
+    for expected in ("20x20", "far", "presets", "1000000"):
+        assert expected in shown
+    assert "k" * 20 not in shown
+
+
+def test_pages_have_signed_links_and_presets_where_the_settings_say_so(tmp_path: Path) -> None:
+    reference = {"ident": "a", "width": 300, "height": 200, "format": "png", "focus": [0.1, 0.2]}
+    page = Template(PAGE.replace('"15x10"', '"@thumb"'))
+    row = Photo(title="sun", image=reference)
+    said = {"data": tmp_path / "none", "presets": {"thumb": "20x20,fit=cover"}, "url_keys": ["one:" + "k" * 40]}
+    with override_settings(LAZYPIX={**said, "urls": "signed"}):
+        signed = page.render(Context({"photo": row}))
+        assert "expires" not in row.image.url("@thumb")
+        assert len(row.image.url("@thumb", expires_s=600)) > len(row.image.url("@thumb"))
+    with override_settings(LAZYPIX={**said, "urls": "open"}):
+        unsigned = page.render(Context({"photo": row}))
+    assert 'src="/media/image/20x20,fit=cover,gravity=0.1:0.2/a.auto"' in unsigned
+    assert len(signed) > len(unsigned)
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_fails_ends_the_command_with_its_code(manage: Any) -> None:
     with pytest.raises(SystemExit) as end:
         manage("info", "missing")

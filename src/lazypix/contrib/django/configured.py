@@ -19,6 +19,7 @@ from django.core.signals import setting_changed
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from lazypix.addresses import Addresses
+from lazypix.composition import make_addresses
 from lazypix.contrib.opening import OneAProcess, open_with
 from lazypix.dialects.native import MOUNT
 from lazypix.errors import SettingsError
@@ -74,7 +75,7 @@ def addresses() -> Addresses:
 def _tags(script_prefix: str) -> Tags:
     """Return the tags of an application that is reached under a prefix, which `reverse` looks at."""
     del script_prefix
-    return Tags(addresses=Addresses(base_url=load_settings().base_url))
+    return Tags(addresses=make_addresses(load_settings()))
 
 
 def _open() -> Library:

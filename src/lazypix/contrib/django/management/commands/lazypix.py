@@ -89,7 +89,7 @@ def _variables() -> Iterator[None]:
 def _text(value: Any) -> str:
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
-    if isinstance(value, list | tuple):
-        tables = any(isinstance(each, dict) for each in value)
-        return json.dumps(value) if tables else ",".join(_text(each) for each in value)
-    return str(value)
+    tables = isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value))
+    if tables:
+        return json.dumps(value, default=str)
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
