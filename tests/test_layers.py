@@ -16,7 +16,7 @@ FACADE = Path(imagestorage.__file__).parent
 # fmt: off
 ROOMS = [
     "errors", "formats", "filenames", "thumbhash", "tokens", "transform", "plan", "presets", "cost", "keys", "credentials", "signing", "http", "dialects", "gate", "addresses", "references", "markup", "engine", "outbound", "stores", "catalog", "orders", "cache",
-    "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "fetching", "originals", "resumable", "quarantine", "sharing", "shelf", "variants", "replicas", "parts", "library", "handover", "answer_memory", "negotiation", "delivery", "faces", "upkeep", "replica_settings", "setting_rules", "setting_sources", "setting_groups", "settings",
+    "generations", "changes", "answers", "admission", "backlog", "lease", "incoming", "fetching", "originals", "resumable", "ticketing", "quarantine", "sharing", "shelf", "variants", "replicas", "parts", "library", "handover", "answer_memory", "negotiation", "delivery", "faces", "upkeep", "replica_settings", "setting_rules", "setting_sources", "setting_groups", "settings",
     "jobs", "composition", "nginx", "server", "wsgi", "client", "celery", "cli", "contrib", "__main__",
 ]
 # fmt: on

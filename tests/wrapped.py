@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Iterator
 from pathlib import Path
 
-from lazypix.stores import Blob, BlobStore, Capabilities
+from lazypix.stores import Blob, BlobStore, Capabilities, UploadAddress
 
 
 class WrappedStore:
@@ -48,6 +48,9 @@ class WrappedStore:
 
     def url(self, key: str, *, expires_s: int | None) -> str | None:
         return self.store.url(key, expires_s=expires_s)
+
+    def upload_address(self, key: str, *, expires_s: int) -> UploadAddress | None:
+        return self.store.upload_address(key, expires_s=expires_s)
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         self.before("list", prefix)

@@ -51,6 +51,7 @@ def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bo
         base_url=settings.base_url,
         gate=settings.gate,
         expiry_step_s=settings.url_expiry_step_s,
+        ticket_keys=settings.ticket_ring,
         queue=settings.queue,
         queue_s=settings.queue_s,
         patience_s=settings.request_deadline_s,

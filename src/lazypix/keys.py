@@ -43,8 +43,9 @@ SIDECAR = "image.json"
 """Name of the blob beside an original that tells what only the catalog knows: filename, metadata, time of upload."""
 
 
-_PARTS = "upload.parts"
+_PARTS, _STAGED = "upload.parts", "upload.staged"
 # A dot is in no ident, and no shard: what lies below is nobody's image, and goes with none.
+_STAGED_NAME = re.compile(r"([0-9]{1,12})-([A-Za-z0-9_-]{1,128})", re.ASCII)
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -93,6 +94,20 @@ class KeyScheme:
         folder, _, name = key.rpartition("/")
         upload = folder.rpartition("/")[2]
         return upload if name and _UPLOAD.fullmatch(upload) and self.parts(upload) == f"{folder}/" else None
+
+    @property
+    def staging(self) -> str:
+        """The prefix under which lies what clients put there themselves, with its trailing slash."""
+        return f"{self.prefix}{_STAGED}/"
+
+    def staged(self, ident: str, expires_at: int) -> str:
+        """Return the key under which a client puts what shall become an image, until so many seconds since 1970."""
+        return f"{self.staging}{expires_at}-{ident}"
+
+    def staged_until(self, key: str) -> int | None:
+        """Return until when something may be put under this key, or None for the key of anything else."""
+        match = _STAGED_NAME.fullmatch(key.removeprefix(self.staging)) if key.startswith(self.staging) else None
+        return int(match[1]) if match else None
 
     def parse(self, key: str) -> Place | None:
         """Return whose blob this is, or None for a key that this scheme does not give."""

@@ -22,6 +22,7 @@ from lazypix.parts import LibraryParts, Options
 from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
 from lazypix.stores.local import LocalStore, make_folder
+from lazypix.ticketing import TicketVerbs
 from lazypix.transform import Transform
 from lazypix.variants import Variant, natural_format
 
@@ -38,7 +39,7 @@ class Closable(Protocol):
         """Finish what is begun, if it does not take long, and stop."""
 
 
-class Library(LibraryParts):
+class Library(LibraryParts, TicketVerbs):
     """A collection of images. Safe to use from many threads; several processes may open the same one.
 
     `Library.open` is the embedded default. Close it, or use it as a context manager.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from lazypix.catalog.job_values import SOON, NewJob
+from lazypix.catalog.job_values import IDLE, SOON, NewJob
 from lazypix.catalog.values import StoredVariant
+from lazypix.transform import Transform
 
 REPLICATE, CALLBACK, PURGE = "replicate", "callback", "purge"
 """Kinds of jobs; of `replicate` there is one a replica."""
+
+WARM = "warm"
+"""The kind of the jobs that make sizes ahead."""
 
 Received = Literal["originals", "named", "all"]
 
@@ -19,6 +23,24 @@ Received = Literal["originals", "named", "all"]
 def replicate(name: str) -> str:
     """Return the kind of the jobs for one replica: of its own, so that one that is away keeps no other waiting."""
     return f"{REPLICATE}:{name}"
+
+
+def warm_jobs(
+    ident: str, transforms: Iterable[Transform], *, caller: str = "", batch: str | None = None
+) -> list[NewJob]:
+    """Return the jobs that make sizes of an image before anybody asks for them."""
+    return [
+        NewJob(
+            kind=WARM,
+            ident=ident,
+            payload={"transform": transform.text},
+            priority=IDLE,
+            caller=caller,
+            batch=batch,
+            unique_key=f"{WARM}:{ident}:{transform.text}",
+        )
+        for transform in transforms
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,9 @@ from lazypix.replicas.replica import Replica
 from lazypix.resumable import ResumableUploads, Where
 from lazypix.sharing import Sharing
 from lazypix.shelf import Shelf
+from lazypix.signing.links import KeyRing
 from lazypix.stores import BlobStore
+from lazypix.ticketing import Tickets
 from lazypix.variants import Variants
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Options:
     """Put before the addresses that are given out."""
     gate: Gate = field(default_factory=Gate)
     """Who may ask for which variants, the keys of signed links, and presets."""
+    ticket_keys: KeyRing = field(default_factory=KeyRing)
+    """Sign upload tickets: the first of them; all of them verify."""
     expiry_step_s: int = EXPIRY_STEP_S
     """What the expiry of links is rounded up to; see `Addresses`."""
     limits: Limits = field(default_factory=Limits)
@@ -152,6 +156,11 @@ class LibraryParts:
             max_bytes=self.limits.max_bytes, keep_s=chosen.upload_keep_s,
         )  # fmt: skip
 
+        self.tickets = Tickets(
+            chosen.ticket_keys, self.uploads, self.orders,
+            Where(catalog=self.catalog, store=self.store, keys=self.keys, incoming=self.incoming), self.limits,
+        )  # fmt: skip
+
     def _open_variants(self, chosen: Options, folder: Path) -> None:
         self.locks = KeyLocks(folder / "locks")
         self.shelf = Shelf(
@@ -197,6 +206,7 @@ class LibraryParts:
         """
         incomplete = self.incoming.sweep(older_than_s=older_than_s)
         unfinished = self.removals.sweep(older_than_s=older_than_s) + self.resumable.sweep()
+        unfinished += self.tickets.sweep(older_than_s=older_than_s)
         self.shelf.evict()
         self.catalog.leases.sweep(older_than_s=older_than_s)
         return incomplete + unfinished + self.store.sweep(older_than_s=older_than_s)

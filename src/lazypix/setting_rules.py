@@ -40,7 +40,7 @@ def check_secret(secret: SecretStr | None) -> SecretStr | None:
 
 
 def ring_of(keys: Iterable[SecretStr]) -> KeyRing:
-    """Return the keys of links.
+    """Return the keys of links, or of upload tickets.
 
     Raises:
         ValueError: one is malformed, or two have one id.
@@ -48,7 +48,7 @@ def ring_of(keys: Iterable[SecretStr]) -> KeyRing:
     return KeyRing.of(key.get_secret_value().strip() for key in keys)
 
 
-def check_url_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+def check_ring(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     """Refuse keys that sign badly."""
     ring_of(keys)
     return keys

@@ -18,7 +18,8 @@ _JSON = {
     "presets": 'an object, such as {"thumb": "200x200,fit=cover"}',
 }
 _LISTS = (
-    "api_keys", "url_keys", "outbound_allow", "outbound_ports", "fetch_hosts", "fetch_deny", "remote_hosts",
+    "api_keys", "url_keys", "ticket_keys", "outbound_allow", "outbound_ports", "fetch_hosts", "fetch_deny",
+    "remote_hosts",
 )  # fmt: skip
 
 

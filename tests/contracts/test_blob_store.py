@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.fakes.beansdb import FakeBeansdb
 from tests.programs import azure_store, s3_store
@@ -396,3 +397,21 @@ def test_writers_and_deleters_of_one_image_do_not_trip_over_each_other(store: Bl
             future.result(60)
     store.delete_prefix("image/")
     assert _keys(store) == []
+
+
+# --- what clients put ------------------------------------------------------------------------------------------
+
+
+def test_a_client_puts_a_blob_itself_where_the_store_says_so(store: BlobStore) -> None:
+    address = store.upload_address("up/of a client", expires_s=60)
+    assert (address is not None) == store.capabilities.takes_uploads
+    if address is None:
+        return
+    assert address.url not in repr(address)
+    for body in (b"first", b"second"):
+        httpx.put(address.url, content=body, headers=address.headers).raise_for_status()
+        assert store.get("up/of a client") == body
+    other = address.url.replace("of%20a%20client", "other").replace("of+a+client", "other")
+    assert other != address.url
+    assert httpx.put(other, content=b"forged", headers=address.headers).status_code == 403
+    assert [blob.key for blob in store.list("up/")] == ["up/of a client"]

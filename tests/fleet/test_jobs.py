@@ -22,8 +22,8 @@ from tests.waiting import until
 from lazypix import Library
 from lazypix.catalog.jobs import SOON, NewJob
 from lazypix.engine.idle import IdleEngine
-from lazypix.jobs.kinds import warm_jobs
 from lazypix.jobs.messages import JOB, QUEUE, make_app
+from lazypix.orders import warm_jobs
 from lazypix.transform import Transform
 
 PICTURE = jpg(noise(400, 300))

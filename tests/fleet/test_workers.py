@@ -17,7 +17,7 @@ from tests.waiting import until
 
 from lazypix import Library
 from lazypix.engine.idle import IdleEngine
-from lazypix.jobs.kinds import warm_jobs
+from lazypix.orders import warm_jobs
 from lazypix.transform import Transform
 
 PICTURE = jpg(noise(400, 300))

@@ -22,7 +22,7 @@ from lazypix.catalog import Catalog
 from lazypix.catalog.jobs import NewJob
 from lazypix.cli.main import app
 from lazypix.engine.idle import IdleEngine
-from lazypix.jobs.kinds import warm_jobs
+from lazypix.orders import warm_jobs
 from lazypix.transform import Transform
 
 PICTURE = jpg(noise(400, 300))

@@ -17,7 +17,8 @@ from lazypix.composition import make_kinds, make_runner
 from lazypix.engine.idle import IdleEngine
 from lazypix.errors import BadTransform
 from lazypix.jobs import Interrupted, Kind
-from lazypix.jobs.kinds import scrubbing, warm, warm_jobs
+from lazypix.jobs.kinds import scrubbing, warm
+from lazypix.orders import warm_jobs
 from lazypix.settings import load
 from lazypix.stores.local import LocalStore
 from lazypix.transform import Transform

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
 
-from lazypix.catalog.jobs import IDLE, Job, NewJob
+from lazypix.catalog.jobs import Job
 from lazypix.errors import UnknownImage
 from lazypix.jobs import UPKEEP, Interrupted, Kind
 from lazypix.library import Library
+from lazypix.orders import WARM
 from lazypix.transform import Transform
 from lazypix.upkeep.scrubbing import ScrubReport, scrub
 
-WARM = "warm"
 _SWEEP_EVERY_S = 600.0
 _SCRUB_EVERY_S, _SCRUB_FOR_S = 60.0, 50.0  # short, so that a worker that is to end need not wait for long
-
-
-def warm_jobs(
-    ident: str, transforms: Iterable[Transform], *, caller: str = "", batch: str | None = None
-) -> list[NewJob]:
-    """Return the jobs that make sizes of an image before anybody asks for them."""
-    return [
-        NewJob(
-            kind=WARM,
-            ident=ident,
-            payload={"transform": transform.text},
-            priority=IDLE,
-            caller=caller,
-            batch=batch,
-            unique_key=f"{WARM}:{ident}:{transform.text}",
-        )
-        for transform in transforms
-    ]
 
 
 def warm(library: Library) -> Kind:

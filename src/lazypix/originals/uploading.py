@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from lazypix.catalog import Catalog, Image
 from lazypix.catalog.job_values import NewJob
 from lazypix.catalog.upload_rows import LastPiece
 from lazypix.engine import Engine
-from lazypix.errors import BadUpload, BlobExists, Busy, IdentTaken, LazypixError, StoreFailed
+from lazypix.errors import BadUpload, BlobExists, Busy, IdentTaken, LazypixError, StoreFailed, UnsupportedImage
 from lazypix.filenames import base_name, check_extension
 from lazypix.incoming import Incoming
 from lazypix.keys import KeyScheme, check_ident, new_ident
@@ -27,6 +28,16 @@ T = TypeVar("T")
 
 JobsOf = Callable[[Image], Sequence[NewJob]]
 """Says what is to be done with a new image; added in the transaction that makes it exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Which images are taken, of those that the library takes."""
+
+    formats: tuple[str, ...] = ()
+    """Names; empty: all."""
+    max_pixels: int | None = None
+
 
 UNDO_S = 180.0
 """How long a failed upload may take to be undone; longer than any request to a store."""
@@ -68,6 +79,7 @@ class Uploads:
         jobs: JobsOf | None = None,
         owner: str | None = None,
         last: LastPiece | None = None,
+        accepted: Accepted | None = None,
     ) -> Image:
         """Verify an original that has been received, and store it. Errors: as `Library.add`.
 
@@ -79,7 +91,7 @@ class Uploads:
         if owner is not None:
             self._catalog.keys.check_room(owner, incoming.size)  # before it costs a renderer anything
         filename = base_name(filename)
-        probe = self.verify(incoming, filename)
+        probe = self.verify(incoming, filename, accepted)
         image = Image(
             ident=ident,
             sha256=incoming.sha256,
@@ -93,7 +105,7 @@ class Uploads:
         self._store_durably(image, incoming.path, jobs(image) if jobs is not None else (), last, chosen=chosen)
         return image
 
-    def verify(self, incoming: Incoming, filename: str | None) -> Probe:
+    def verify(self, incoming: Incoming, filename: str | None, accepted: Accepted | None = None) -> Probe:
         """Return what was received, decoded once to its end; nothing is stored.
 
         Raises:
@@ -102,8 +114,13 @@ class Uploads:
         incoming.finish()
         if incoming.size == 0:
             raise BadUpload("The image is empty (0 bytes)")
-        probe = self._patiently(self._engine.inspect(str(incoming.path), self._limits))
+        accepted = accepted or Accepted()
+        most = self._limits.max_pixels if accepted.max_pixels is None else accepted.max_pixels
+        limits = replace(self._limits, max_pixels=min(most, self._limits.max_pixels))
+        probe = self._patiently(self._engine.inspect(str(incoming.path), limits))
         check_extension(base_name(filename), probe.format)
+        if accepted.formats and probe.format not in accepted.formats:
+            raise UnsupportedImage(f"This is a {probe.format} image; accepted here: {', '.join(accepted.formats)}")
         return probe
 
     def _store_durably(

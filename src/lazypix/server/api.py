@@ -22,10 +22,9 @@ from lazypix.dialects.native import MOUNT
 from lazypix.errors import BadRequest, BadUpload, Busy
 from lazypix.formats import READABLE, by_name
 from lazypix.http import Answer, envelope, json_answer
-from lazypix.jobs.kinds import warm_jobs
 from lazypix.keys import check_ident
 from lazypix.library import Library
-from lazypix.orders import Wish
+from lazypix.orders import Wish, warm_jobs
 from lazypix.originals.uploading import JobsOf
 from lazypix.plan import check_size
 from lazypix.server.access import WriteAccess

@@ -28,6 +28,7 @@ from lazypix.server.forms import ClientGone
 from lazypix.server.images import Images
 from lazypix.server.keys import KeyEndpoints
 from lazypix.server.send import AnswerResponse, request_of, send_answer
+from lazypix.server.tickets import TicketEndpoints
 from lazypix.server.tus import PLACE, Tus
 from lazypix.settings import Settings
 from lazypix.stores.local import LocalStore
@@ -118,7 +119,9 @@ class _Front:
         access = WriteAccess(self._settings, library.catalog.keys)
         api = Api(self._settings, access, library, ready=lambda: self._is_ready)
         self._tus = Tus(self._settings, access, library, api.place)
-        endpoints: list[Endpoints] = [api, self._tus, KeyEndpoints(self._settings, access, library)]
+        tickets = TicketEndpoints(self._settings, access, library, api.place)
+        keys = KeyEndpoints(self._settings, access, library)
+        endpoints: list[Endpoints] = [tickets, api, self._tus, keys]  # an upload with a ticket is not the api's
         for each in endpoints:
             app.router.routes.extend(each.routes())
         tidying = asyncio.create_task(_keep_tidy(library))

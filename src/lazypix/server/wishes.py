@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from lazypix.dialects.imageserver import Size, parse_sizes
 from lazypix.errors import BadRequest
-from lazypix.jobs.kinds import warm_jobs
 from lazypix.library import Library
-from lazypix.orders import Wish
+from lazypix.orders import Wish, warm_jobs
 from lazypix.originals.uploading import JobsOf
 from lazypix.outbound.rules import Rules
 from lazypix.plan import check_size

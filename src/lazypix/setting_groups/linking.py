@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from lazypix.addresses import EXPIRY_STEP_S
 from lazypix.gate import Mode
-from lazypix.setting_rules import check_presets, check_url_keys
+from lazypix.setting_rules import check_presets, check_ring
 
 
 class LinkingSettings(BaseModel):
@@ -20,7 +20,7 @@ class LinkingSettings(BaseModel):
         "everybody for those, and who has a signed link. To be chosen before listening beyond loopback. Default: "
         "everybody for any.",
     )
-    url_keys: Annotated[tuple[SecretStr, ...], AfterValidator(check_url_keys)] = Field(
+    url_keys: Annotated[tuple[SecretStr, ...], AfterValidator(check_ring)] = Field(
         (),
         description="Keys of signed links, each `<id>:<secret>` as `lazypix url-key` prints it. The first one signs, "
         "all are accepted: put a new one first, and take the old one off when its links may break.",

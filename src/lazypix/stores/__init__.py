@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -36,8 +36,19 @@ class Capabilities:
     """`list` and `delete_prefix` cost what they find; without it they walk over everything there is."""
     lists_in_order: bool = True
     """`list` yields all blobs in the order of their keys; without it, only those of one folder together."""
+    takes_uploads: bool = False
+    """Clients may put blobs themselves, at an `upload_address`."""
     longest_key: int | None = None
     """Bytes of the longest key it takes, those it has to escape counting more; None: whatever is well formed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadAddress:
+    """Where, and how, a client puts a blob itself: by the method PUT, with these headers besides its own."""
+
+    url: str = field(repr=False)
+    """Who has it may write."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class BlobStore(Protocol):
@@ -115,6 +126,14 @@ class BlobStore(Protocol):
 
         With `expires_s` it is signed, and good for that many seconds; without, it is the public one. Whether the blob
         exists is not checked.
+        """
+        ...
+
+    def upload_address(self, key: str, *, expires_s: int) -> UploadAddress | None:
+        """Return where a client may put the blob itself, for so many seconds; None when `capabilities` say no.
+
+        It replaces a blob that is there, and how many bytes it puts is not bounded: the key must be one of nothing
+        that matters, and what came has to be looked at.
         """
         ...
 

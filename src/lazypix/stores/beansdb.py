@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lazypix.errors import BlobExists, BlobMissing, SettingsError, StoreFailed, TooLarge
-from lazypix.stores import Blob, Capabilities, RepairReport, check_key, pieces_of
+from lazypix.stores import Blob, Capabilities, RepairReport, UploadAddress, check_key, pieces_of
 from lazypix.stores.beansdb_protocol import (
     BUCKETS,
     MAX_NAME_BYTES,
@@ -117,6 +117,10 @@ class BeansdbStore:
         return None
 
     def url(self, key: str, *, expires_s: int | None) -> str | None:  # noqa: ARG002
+        check_key(key)
+        return None
+
+    def upload_address(self, key: str, *, expires_s: int) -> UploadAddress | None:  # noqa: ARG002
         check_key(key)
         return None
 

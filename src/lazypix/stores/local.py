@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lazypix.errors import BlobExists, BlobMissing, LazypixError, StoreFailed, StoreFull
-from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key
+from lazypix.stores import PIECE_BYTES, Blob, Capabilities, UploadAddress, check_key
 
 _TEMPORARY = ".tmp"
 _DELETED = ".deleted"
@@ -92,6 +92,10 @@ class LocalStore:
         if not self._public_url or expires_s is not None:
             return None
         return f"{self._public_url}/{quote(check_key(key), safe='/,=')}"
+
+    def upload_address(self, key: str, *, expires_s: int) -> UploadAddress | None:  # noqa: ARG002
+        check_key(key)
+        return None
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         start = self._path(prefix.rstrip("/")) if prefix else self.root

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lazypix.errors import BlobExists, BlobMissing
-from lazypix.stores import Blob, Capabilities, check_key, pieces_of
+from lazypix.stores import Blob, Capabilities, UploadAddress, check_key, pieces_of
 
 
 class MemoryStore:
@@ -45,6 +45,10 @@ class MemoryStore:
         return None
 
     def url(self, key: str, *, expires_s: int | None) -> str | None:  # noqa: ARG002
+        check_key(key)
+        return None
+
+    def upload_address(self, key: str, *, expires_s: int) -> UploadAddress | None:  # noqa: ARG002
         check_key(key)
         return None
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from lazypix.errors import BlobExists, BlobMissing, StoreFailed, StoreFull
 from lazypix.formats import by_extension
-from lazypix.stores import PIECE_BYTES, Blob, Capabilities, check_key, pieces_of
+from lazypix.stores import PIECE_BYTES, Blob, Capabilities, UploadAddress, check_key, pieces_of
 from lazypix.stores.object_errors import translated
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class ObjectStore:
         # Whether a create whose answer was lost has happened can only be told here, so that its retries are ours.
         self._untiring = make_client(0)
         self._name = name
+        self._is_azure = name.startswith("az:")
         self._public_url = public_url.rstrip("/")
         self._cache_control = cache_control
         self._probing = threading.Lock()
@@ -90,6 +91,7 @@ class ObjectStore:
             creates_once=able.creates_once,
             reads_ranges=able.reads_ranges,
             lists_in_order=False,
+            takes_uploads=True,
         )
 
     def create(self, key: str, source: bytes | Path) -> None:
@@ -159,6 +161,14 @@ class ObjectStore:
             return f"{self._public_url}/{quote(key, safe='/,=')}" if self._public_url else None
         with translated("sign", key):
             return obstore.sign(self._client, "GET", key, timedelta(seconds=expires_s))
+
+    def upload_address(self, key: str, *, expires_s: int) -> UploadAddress | None:
+        import obstore
+
+        with translated("sign", check_key(key)):
+            url = obstore.sign(self._client, "PUT", key, timedelta(seconds=expires_s))
+        # Source: Azure's documentation, "Put Blob"; the others want nothing.
+        return UploadAddress(url=url, headers={"x-ms-blob-type": "BlockBlob"} if self._is_azure else {})
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         import obstore

@@ -114,7 +114,8 @@ def unknown_blobs(library: Library) -> Iterator[Problem]:
 
 
 def _nobodys(library: Library, blobs: list[Blob]) -> Iterator[Problem]:
-    """Yield the blobs of no image, but for the pieces of uploads that are under way."""
+    """Yield the blobs of no image, but for the pieces of uploads that are under way, and what waits for a ticket."""
+    blobs = [blob for blob in blobs if library.keys.staged_until(blob.key) is None]
     uploads = [library.keys.upload_of(blob.key) for blob in blobs]
     named = {upload for upload in uploads if upload is not None}
     known = library.catalog.uploads.known(named) if named else set()
