@@ -186,6 +186,12 @@ def test_a_url_is_read_before_anything_is_done(url: str) -> None:
         OutboundClient(Rules()).send("GET", url)
 
 
+@pytest.mark.parametrize("host", ["xn--a.test", "xn--zzzzzzzzzzz"])
+def test_a_name_that_stands_for_nothing_is_refused(host: str) -> None:
+    with pytest.raises(BadRequest, match=f"'{host}' is no name of a host"):
+        OutboundClient(Rules()).send("GET", f"http://{host}/?token=hidden")
+
+
 def test_nonsense_is_not_an_answer(receiver: Receiver) -> None:
     def greet(handler: BaseHTTPRequestHandler, _: Received) -> None:
         handler.wfile.write(b"220 mail.test ESMTP\r\n")

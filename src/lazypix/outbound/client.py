@@ -10,7 +10,7 @@ import httpcore
 import httpx
 
 from lazypix import __version__
-from lazypix.errors import Unreachable
+from lazypix.errors import BadRequest, Unreachable
 from lazypix.outbound.connecting import Deadline, GuardedBackend, LookUp, look_up
 from lazypix.outbound.rules import Rules, split_url
 
@@ -81,17 +81,21 @@ class OutboundClient:
         """
         self.rules.check_url("url", url)
         identity = {"user-agent": f"lazypix/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
-        timeout = httpx.Timeout(self._total_s, connect=self._connect_s)
+        request = self._request(method, url, headers=identity | dict(headers or {}), body=body)
         with _told(url), self._connection(deadline or Deadline(self._total_s)) as connection:
-            request = httpx.Request(
-                method, url, headers=identity | dict(headers or {}), content=body,
-                extensions={"timeout": timeout.as_dict()},
-            )  # fmt: skip
             answer = connection.handle_request(request)
             try:
                 yield answer
             finally:
                 answer.close()
+
+    def _request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> httpx.Request:
+        timeout = httpx.Timeout(self._total_s, connect=self._connect_s).as_dict()
+        try:
+            return httpx.Request(method, url, headers=headers, content=body, extensions={"timeout": timeout})
+        except (httpx.InvalidURL, UnicodeError):  # of idna, which looks at what `xn--` stands for
+            host = split_url(url).hostname
+            raise BadRequest(f"{host!r} is no name of a host; accepted: a name as name servers know it") from None
 
     def _connection(self, deadline: Deadline) -> _PoolTransport:
         """Return what sends one request: not httpx' `Client`, which logs URLs whole, and what is secret in them."""
