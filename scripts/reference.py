@@ -86,7 +86,7 @@ All faults are reported at once, each with the name, the value and what is accep
 |---|---|---|---|
 {rows}
 
-`LAZYPIX_API_KEYS` holds several keys separated by commas.
+`LAZYPIX_API_KEYS` and `LAZYPIX_URL_KEYS` hold several keys separated by commas.
 """
 
 
