@@ -116,6 +116,20 @@ def test_quotas_are_kept_and_freed_by_deletion(server: Server) -> None:
     assert (record.images, record.bytes) == (1, len(PICTURE))
 
 
+def test_an_upload_in_pieces_counts_for_the_key_that_began_it(server: Server) -> None:
+    key, other = Key(server.data, max_images=1), Key(server.data)
+    headers = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    with server.client() as client:
+        begun = client.post("/files/", headers=headers | key.headers | {"Upload-Length": str(len(PICTURE))})
+        assert begun.status_code == 201, begun.text
+        at, piece = begun.headers["location"], headers | {"Upload-Offset": "0"}
+        assert client.patch(at, headers=piece | other.headers, content=PICTURE).status_code in (403, 404)
+        assert client.patch(at, headers=piece | key.headers, content=PICTURE).status_code == 204
+        assert upload(client, key.headers).status_code == 403
+    record = record_of(server.data, key)
+    assert (record.images, record.bytes) == (1, len(PICTURE))
+
+
 def test_who_asks_for_a_key_needs_one(server: Server) -> None:
     with server.client() as client:
         assert client.get("/keys/self").status_code == 401

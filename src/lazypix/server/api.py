@@ -82,6 +82,8 @@ class Api(Endpoints):
         ways = {
             "upload": "POST /upload (form field: image, or url)",
             "upload in pieces": "POST /files/ (tus 1.0.0)",
+            "upload without a key": "POST /tickets, POST /upload?ticket=, POST /finalise?ticket=",
+            "key": "GET /keys/self",
             "image": "GET /image/<width>x<height>/<ident>.<ext> or /image/<ident>.<ext>?width=&height=",
             "remote": "GET /remote/<width>x<height>.<ext>?url=<URL>, of the hosts that remote_hosts names",
             "info": "GET /info/<ident>",
