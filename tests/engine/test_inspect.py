@@ -6,6 +6,7 @@ import resource
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import pyvips
@@ -36,7 +37,8 @@ def test_transparency_is_noticed(file: File, name: str) -> None:
 
 def test_what_a_header_says(file: File) -> None:
     found = inspect(file(p.oriented(p.quadrants(120, 80), 6)), LIMITS)
-    assert found == Probe(format="jpg", width=80, height=120, orientation=6)
+    assert found.thumbhash
+    assert replace(found, thumbhash=None) == Probe(format="jpg", width=80, height=120, orientation=6)
     assert found.upright_size == (120, 80)
     found = inspect(file(p.film([p.RED, p.GREEN, p.BLUE], "webp")), LIMITS)
     assert (found.format, found.width, found.height, found.frames) == ("webp", 60, 40, 3)

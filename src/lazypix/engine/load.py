@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyvips
 
 from lazypix.engine import gif, png
+from lazypix.engine.preview import shrunk, thumbhash
 from lazypix.errors import BrokenImage, RendererLost, RenderFailed, UnsupportedImage
 from lazypix.formats import SNIFF_BYTES, readable
 from lazypix.plan import Limits, Plan, Probe, check_probe
@@ -54,20 +56,22 @@ def probe(path: str) -> Probe:
 
 
 def verify(path: str, limits: Limits) -> Probe:
-    """Probe the file, check it against `limits`, and only then decode every pixel of it.
+    """Probe the file, check it against `limits`, and only then decode every pixel of it, of which a preview is made.
 
     Raises:
         UnsupportedImage, TooLarge, BrokenImage: as `Engine.inspect`.
     """
     found = check_probe(probe(path), limits)
     try:
-        _load(found.format, path, **({"n": -1} if found.frames > 1 else {}), access="sequential").avg()
+        if found.frames > 1:
+            _load(found.format, path, n=-1, access="sequential").avg()
+        small = shrunk(_load(found.format, path, access="sequential"))
     except pyvips.Error as error:
         raise broken(found.format, error) from None
     is_whole = _IS_WHOLE.get(found.format)
     if is_whole is not None and not is_whole(path):
         raise BrokenImage(f"The {found.format} image is truncated or damaged (it ends before its last block)")
-    return found
+    return replace(found, thumbhash=thumbhash(small))
 
 
 def load_frames(path: str, plan: Plan) -> list[pyvips.Image]:

@@ -57,12 +57,17 @@ def _scaled(image: pyvips.Image, plan: Plan) -> pyvips.Image:
 
 def to_srgb(image: pyvips.Image, plan: Plan) -> pyvips.Image:
     """Bring any colour space and depth to 8 bit sRGB (or grey)."""
+    return brought_to_srgb(image, keeps_grey=plan.format in _GREY_PROFILES)
+
+
+def brought_to_srgb(image: pyvips.Image, *, keeps_grey: bool = False) -> pyvips.Image:
+    """Return the image in 8 bit sRGB, or grey; `keeps_grey`: a grey one may keep its own profile."""
     grey = image.interpretation in ("b-w", "grey16")
     if not image.get_typeof(PROFILE):
         if image.interpretation == "cmyk":
             return image.icc_transform("srgb", input_profile="cmyk", intent="perceptual")
         return image.colourspace("b-w" if grey else "srgb").cast("uchar")
-    if grey and plan.format in _GREY_PROFILES:
+    if grey and keeps_grey:
         return image.colourspace("b-w").cast("uchar")
     if image.format == "uchar" and not grey and any(name in image.get(PROFILE) for name in _SRGB_NAMES):
         return image
