@@ -121,6 +121,7 @@ def log_in(page: Page) -> None:
     page.fill("[name=username]", "admin")
     page.fill("[name=password]", example.PASSWORD)
     page.click("[type=submit]")
+    page.wait_for_url("**/admin/gallery/photo/add/")
 
 
 def crop(page: Page, title: str) -> Any:
@@ -164,6 +165,19 @@ def test_an_upload_in_the_admin_is_previewed_and_its_focal_point_crops(page: Pag
     page.wait_for_url("**/admin/gallery/photo/")
     assert not looks_like([colour_at(crop(page, "corners"), 0.1, 0.25)], [RED])
     page.locator("#result_list img").nth(PICTURES).wait_for(state="attached")
+
+
+def test_rows_that_the_admin_adds_later_have_working_widgets(page: Page) -> None:
+    log_in(page)
+    page.goto("/admin/gallery/photo/1/change/")
+    page.evaluate(
+        "const row = document.querySelector('[data-lazypix-input]'), copy = row.cloneNode(true);"
+        "copy.id = 'copy'; row.after(copy);"
+        "copy.dispatchEvent(new CustomEvent('formset:added', { bubbles: true }));"
+    )
+    page.locator("#copy [data-lazypix-preview] img").click(position={"x": 10, "y": 10})
+    assert page.locator("#copy [data-lazypix-x]").input_value() != ""
+    assert page.locator("[data-lazypix-x]").first.input_value() == ""
 
 
 def test_the_widget_works_without_javascript(browser: Browser, server: Program) -> None:

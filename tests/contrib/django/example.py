@@ -32,12 +32,21 @@ def code(*commands: str) -> str:
 
 def manage(folder: Path, *commands: str) -> str:
     """Run commands of the example's, and return what they wrote."""
-    done = subprocess.run(
-        [sys.executable, "-c", code(*commands)], env=environment(folder), capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+    done = run(folder, code(*commands))
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in the example's environment."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,16 @@ import pytest
 from tests.contrib.django import example
 from tests.engine.pictures import RED, colour_at, encoded, looks_like, opened, quadrants
 from tests.programs import Program
+
+KILLED = """
+import os, signal
+from django.db import transaction
+from gallery.management.commands.prepare import drawn
+from gallery.models import Photo
+with transaction.atomic():
+    Photo.objects.create(title="lost", image=drawn(1))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +80,9 @@ def test_an_image_goes_through_the_admin_to_a_crop_and_away(client: httpx.Client
 def test_there_are_no_orphans_and_no_migrations_are_missing(folder: Path) -> None:
     said = example.manage(folder, "lazypix orphans --older-than 0", "makemigrations --check --dry-run")
     assert said == "No changes detected\n"
+
+
+def test_what_a_process_left_that_was_killed_before_the_commit_is_found(folder: Path) -> None:
+    assert example.run(folder, example.code("check") + KILLED).returncode == -signal.SIGKILL
+    said = example.manage(folder, "lazypix orphans --older-than 0 --delete", "lazypix orphans --older-than 0")
+    assert re.fullmatch("deleted [0-9a-f]{32}\n", said)

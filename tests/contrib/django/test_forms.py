@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from django import forms
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from tests.contrib.django import project
 from tests.engine.pictures import bomb, encoded, jpg, quadrants
 
@@ -87,6 +89,14 @@ def test_nothing_sent_leaves_the_image(photo: Any) -> None:
     before = photo.image
     assert form.save().image == before
     assert Photo.objects.get().image == before
+
+
+def test_a_form_that_changes_nothing_of_the_image_looks_nothing_up(photo: Any) -> None:
+    form = bound(None, instance=Photo.objects.get(), title="two")
+    assert form.is_valid()
+    with CaptureQueriesContext(connection) as seen:
+        form.save()
+    assert len(seen) == 1
 
 
 def test_a_new_file_replaces(photo: Any, shop: Library) -> None:

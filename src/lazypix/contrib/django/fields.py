@@ -28,8 +28,10 @@ class ImageAttribute(DeferredAttribute):
 
     def __set__(self, instance: models.Model, given: object) -> None:
         name = self.field.attname
-        instance.__dict__[name] = given if hasattr(given, "resolve_expression") else value_of(given)
-        if not instance._state.adding:
+        value = given if hasattr(given, "resolve_expression") else value_of(given)
+        changed = instance.__dict__.get(name, self) is not value  # forms assign again what is there
+        instance.__dict__[name] = value
+        if changed and not instance._state.adding:
             vars(instance._state).setdefault(_ASSIGNED, set()).add(name)
 
 

@@ -3,9 +3,11 @@
 "use strict";
 
 (function () {
+  const begun = new WeakSet(); // no mark on the element: the admin clones rows of forms
+
   function begin(root) {
-    if (root.dataset.lazypixBegun) return;
-    root.dataset.lazypixBegun = "yes";
+    if (begun.has(root)) return;
+    begun.add(root);
     const preview = root.querySelector("[data-lazypix-preview]");
     const marker = root.querySelector("[data-lazypix-focus]");
     const numbers = [root.querySelector("[data-lazypix-x]"), root.querySelector("[data-lazypix-y]")];
