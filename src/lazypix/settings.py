@@ -18,6 +18,7 @@ from lazypix.plan import Limits
 from lazypix.presets import Presets
 from lazypix.replica_settings import ReplicaSettings
 from lazypix.setting_groups.access import AccessSettings
+from lazypix.setting_groups.asking import AskingSettings
 from lazypix.setting_groups.delivering import DeliveringSettings
 from lazypix.setting_groups.fetching import FetchingSettings
 from lazypix.setting_groups.keeping import KeepingSettings
@@ -32,6 +33,7 @@ from lazypix.stores.addresses import without_secrets
 
 
 class Settings(
+    AskingSettings,
     DeliveringSettings,
     WorkingSettings,
     RenderingSettings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lazypix.composition import open_library
+from lazypix.client.remote import Client
+from lazypix.composition import make_addresses, open_library
 from lazypix.engine import Engine
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.library import Library
-from lazypix.settings import load
+from lazypix.settings import Settings, load
 
 FAILED, USAGE = 1, 2
 """Exit codes: something could not be done; the command line or the settings are wrong."""
@@ -26,7 +28,25 @@ out = Console()
 err = Console(stderr=True)
 
 DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Folder of the library.", show_default="data")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", help="Ask this server instead, such as `https://img.example`.", show_default="LAZYPIX_SERVER"
+    ),
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="API key for the server.", show_default="LAZYPIX_KEY")
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a command finds the library, as far as its options say."""
+
+    data: Path | None
+    server: str | None
+    key: str | None
 
 
 def group(help: str | None = None) -> typer.Typer:
@@ -48,6 +68,35 @@ def opened_library(
             fail(FAILED, f"There is no library in {settings.data}; `lazypix add` or `lazypix serve` makes one")
         with open_library(settings, engine, tidies=tidies) as library:
             yield library
+
+
+@contextmanager
+def opened_anywhere(place: Place, engine: Engine | None = None, **options: bool) -> Iterator[Library | Client]:
+    """Open the library of a place, or a client of its server; end the command when something fails.
+
+    A folder that is named goes before a server that the settings name. `options` are those of `opened_library`.
+    """
+    with errors_told():
+        if place.data is not None and place.server is not None:
+            fail(USAGE, "--data and --server are two places; accepted: one of them")
+        settings = load({"server": place.server, "key": place.key})
+        if settings.server and place.data is None:
+            with make_remote(settings) as client:
+                yield client
+            return
+    with opened_library(place.data, engine, **options) as library:
+        yield library
+
+
+def make_remote(settings: Settings) -> Client:
+    """Make the client of the server that the settings name; it signs addresses with their keys.
+
+    Raises:
+        SettingsError: the server's address or the key are malformed.
+    """
+    addresses = replace(make_addresses(settings), base_url=settings.server)
+    key = settings.key.get_secret_value() if settings.key is not None else None
+    return Client(settings.server, key, addresses=addresses)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +20,18 @@ from lazypix.cli.common import (
     USAGE,
     DataOption,
     JsonOption,
+    KeyOption,
+    Place,
+    ServerOption,
     err,
     fail,
     group,
-    opened_library,
+    opened_anywhere,
     out,
     print_json,
     text_of,
 )
+from lazypix.client.remote import Client
 from lazypix.engine.idle import IdleEngine
 from lazypix.errors import LazypixError
 from lazypix.formats import by_extension
@@ -41,6 +45,8 @@ IdentArgument = Annotated[str, typer.Argument(help="The image's ident, as `add` 
 def add(
     files: Annotated[list[str], typer.Argument(help="Image files, folders to take all images from, or URLs.")],
     data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     ident: Annotated[str | None, typer.Option(help="Ident to give, for one file. Default: a new one.")] = None,
     meta: Annotated[list[str] | None, typer.Option("--meta", "-m", help="`name=value` to keep with it.")] = None,
     as_json: JsonOption = False,
@@ -53,10 +59,12 @@ def add(
         fail(USAGE, f"--ident goes with one file; {len(paths)} were given")
     metadata = dict(_pairs("--meta", meta or []))
     failed = 0
-    with opened_library(data, new=True) as library, _progress(len(paths)) as step:
+    with opened_anywhere(Place(data=data, server=server, key=key), new=True) as library, _progress(paths) as told:
         for path in paths:
             try:
-                if isinstance(path, Path):
+                if isinstance(library, Client) and isinstance(path, Path):
+                    image = library.add(path, ident=ident, metadata=metadata, progress=told.sent)
+                elif isinstance(path, Path):
                     image = library.add(path, ident=ident, metadata=metadata)
                 else:
                     image = library.add_url(path, ident=ident, metadata=metadata)
@@ -65,7 +73,7 @@ def add(
                 err.print(f"[red]{escape(str(path))}[/]: {escape(text_of(error))}", highlight=False)
             else:
                 _print_added(path, image, as_json=as_json)
-            step()
+            told.step()
     if failed:
         fail(FAILED, f"{failed} of {len(paths)} files were not added")
 
@@ -78,11 +86,13 @@ def get(
     ],
     transform: Annotated[str, typer.Argument(help="What to make, such as `300x200,fit=cover`.")] = "full",
     data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     original: Annotated[bool, typer.Option("--original", help="Write the original instead, untouched.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a variant of an image to a file."""
-    with opened_library(data) as library:
+    with opened_anywhere(Place(data=data, server=server, key=key)) as library:
         if original:
             _check_original(library.get(ident), transform, output)
             body = library.original(ident)
@@ -102,9 +112,15 @@ def get(
 
 
 @commands.command(epilog="Example: `lazypix info 0199… --json`")
-def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+def info(
+    ident: IdentArgument,
+    data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show what is known of an image, and which variants are stored."""
-    with opened_library(data, IdleEngine(), tidies=False) as library:
+    with opened_anywhere(Place(data=data, server=server, key=key), IdleEngine(), tidies=False) as library:
         facts = library.get(ident).facts()
         facts["variants"] = [variant.facts() for variant in library.variants(ident)]
     if as_json:
@@ -121,6 +137,8 @@ def info(ident: IdentArgument, data: DataOption = None, as_json: JsonOption = Fa
 @commands.command("list", epilog="Example: `lazypix list -w meta.album=holiday --limit 1000 --json | jq -r .ident`")
 def list_images(
     data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     before: Annotated[str | None, typer.Option(help="Continue after this ident.")] = None,
     where: Annotated[
@@ -135,7 +153,7 @@ def list_images(
     as_json: JsonOption = False,
 ) -> None:
     """List images, newest first or as `--where` says; with --json one object a line."""
-    with opened_library(data, IdleEngine(), tidies=False) as library:
+    with opened_anywhere(Place(data=data, server=server, key=key), IdleEngine(), tidies=False) as library:
         images = library.list(limit=limit, before=before, search=Search.of(_pairs("--where", where or [])))
     if as_json:
         for image in images:
@@ -155,6 +173,8 @@ def list_images(
 def delete(
     idents: Annotated[list[str], typer.Argument(help="Idents of the images to delete.")],
     data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     for_good: Annotated[bool, typer.Option("--for-good", help="Even if the setting undelete_s keeps them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
@@ -163,7 +183,7 @@ def delete(
     if not yes and not typer.confirm(f"Delete {len(idents)} image(s) with all variants?", err=True):
         fail(FAILED, "Nothing was deleted")
     failed = 0
-    with opened_library(data, IdleEngine()) as library:
+    with opened_anywhere(Place(data=data, server=server, key=key), IdleEngine()) as library:
         for ident in idents:
             try:
                 library.delete(ident, for_good=for_good)
@@ -180,22 +200,43 @@ def delete(
 def undelete(
     idents: Annotated[list[str], typer.Argument(help="Idents of images that were deleted a while ago.")],
     data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Have deleted images back, as long as the setting undelete_s keeps them."""
-    with opened_library(data, IdleEngine()) as library:
+    with opened_anywhere(Place(data=data, server=server, key=key), IdleEngine()) as library:
         for ident in idents:
             image = library.undelete(ident)
             print(json.dumps(image.facts()) if as_json else f"{ident} is back")
 
 
+class _Bar:
+    """Shows how many files are added, and how much of the one that is being sent."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._files = progress.add_task("adding", total=total, sent="", visible=total > 1)
+
+    def step(self) -> None:
+        """One more is done, or failed."""
+        self._progress.update(self._files, advance=1, sent="")
+
+    def sent(self, sent: int, total: int) -> None:
+        """Tell of a file that is sent to a server."""
+        shown = f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB"
+        self._progress.update(self._files, sent=shown, visible=True)
+
+
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar for many files, on a terminal only."""
-    columns = (TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=total < 2 or not err.is_terminal, transient=True) as progress:
-        task = progress.add_task("adding", total=total)
-        yield lambda: progress.advance(task)
+def _progress(paths: Sequence[Path | str]) -> Iterator[_Bar]:
+    """Show a progress bar, on a terminal only."""
+    columns = (
+        TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[sent]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        yield _Bar(progress, len(paths))
 
 
 def _image_files(names: list[str]) -> Iterator[Path | str]:

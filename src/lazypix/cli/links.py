@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from lazypix.cli.common import USAGE, JsonOption, errors_told, fail, group
+from lazypix.cli.common import USAGE, JsonOption, ServerOption, errors_told, fail, group
 from lazypix.composition import make_addresses
 from lazypix.settings import load
 from lazypix.signing.links import new_key
@@ -34,11 +35,15 @@ def url(
         str | None,
         typer.Option(help="Sign it for this: `exact`, `presets`, or `<width>x<height>` for any size up to that."),
     ] = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the URL of a variant; signed when the settings or the options say so."""
     with errors_told():
-        addresses = make_addresses(load())
+        settings = load({"server": server})
+        addresses = make_addresses(settings)
+        if settings.server:
+            addresses = replace(addresses, base_url=settings.server)
         found = addresses.url(ident, transform, format=format, expires_s=_seconds(expires), scope=scope)
     print(json.dumps({"url": found}) if as_json else found)
 

@@ -9,7 +9,23 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lazypix.cli.common import FAILED, DataOption, JsonOption, counting, err, fail, group, opened_library, print_json
+from lazypix.cli.common import (
+    FAILED,
+    USAGE,
+    DataOption,
+    JsonOption,
+    KeyOption,
+    Place,
+    ServerOption,
+    counting,
+    err,
+    fail,
+    group,
+    opened_anywhere,
+    opened_library,
+    print_json,
+)
+from lazypix.client.remote import Client
 from lazypix.engine.idle import IdleEngine
 from lazypix.stores import Repairable
 from lazypix.upkeep.cleaning import collect_garbage
@@ -128,6 +144,8 @@ def reindex(data: DataOption = None, as_json: JsonOption = False) -> None:
 def purge(
     idents: Annotated[list[str] | None, typer.Argument(help="Images whose variants to drop.")] = None,
     data: DataOption = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     size: Annotated[str | None, typer.Option(help="Canonical text of the variants; `*` stands for anything.")] = None,
     unused_days: Annotated[float | None, typer.Option(min=0, help="Not read for so many days.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All variants of all images.")] = False,
@@ -135,15 +153,21 @@ def purge(
     as_json: JsonOption = False,
 ) -> None:
     """Drop stored variants; they are made again when they are asked for."""
+    place = Place(data=data, server=server, key=key)
     number = size_bytes = 0
     unused_s = unused_days * 86_400 if unused_days is not None else None
-    with opened_library(data, IdleEngine()) as library, counting("variants dropped") as count:
+    with opened_anywhere(place, IdleEngine()) as library, counting("variants dropped") as count:
+        if isinstance(library, Client) and (not idents or size or unused_s is not None or everything or dry_run):
+            fail(USAGE, "A server drops all variants of the images that are named, and nothing else")
         images: list[str | None] = [*idents] if idents else [None]
         for ident in images:
-            found = purge_variants(
-                library, ident=ident, size=size, unused_for_s=unused_s, everything=everything, dry_run=dry_run,
-                progress=count,
-            )  # fmt: skip
+            if isinstance(library, Client):
+                found = library.purge(ident or "")
+            else:
+                found = purge_variants(
+                    library, ident=ident, size=size, unused_for_s=unused_s, everything=everything, dry_run=dry_run,
+                    progress=count,
+                )  # fmt: skip
             number, size_bytes = number + found[0], size_bytes + found[1]
     if as_json:
         print_json({"dropped": number, "bytes": size_bytes, "dry_run": dry_run})
