@@ -59,7 +59,10 @@ def add(
         fail(USAGE, f"--ident goes with one file; {len(paths)} were given")
     metadata = dict(_pairs("--meta", meta or []))
     failed = 0
-    with opened_anywhere(Place(data=data, server=server, key=key), new=True) as library, _progress(paths) as told:
+    with (
+        opened_anywhere(Place(data=data, server=server, key=key), new=True) as library,
+        _progress(paths, sending=isinstance(library, Client)) as told,
+    ):
         for path in paths:
             try:
                 if isinstance(library, Client) and isinstance(path, Path):
@@ -216,7 +219,7 @@ class _Bar:
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
-        self._files = progress.add_task("adding", total=total, sent="", visible=total > 1)
+        self._files = progress.add_task("adding", total=total, sent="")
 
     def step(self) -> None:
         """One more is done, or failed."""
@@ -225,17 +228,23 @@ class _Bar:
     def sent(self, sent: int, total: int) -> None:
         """Tell of a file that is sent to a server."""
         shown = f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB"
-        self._progress.update(self._files, sent=shown, visible=True)
+        self._progress.update(self._files, sent=shown)
 
 
 @contextmanager
-def _progress(paths: Sequence[Path | str]) -> Iterator[_Bar]:
-    """Show a progress bar, on a terminal only."""
+def _progress(paths: Sequence[Path | str], *, sending: bool) -> Iterator[_Bar]:
+    """Show a progress bar for many files, or for what is sent; on a terminal only.
+
+    What is printed stays out of it, unless it goes to the terminal too: it is for whoever reads the output.
+    """
+    shown = err.is_terminal and (sending or len(paths) > 1)
     columns = (
         TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[sent]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+    with Progress(
+        *columns, console=err, disable=not shown, transient=True, redirect_stdout=out.is_terminal
+    ) as progress:
         yield _Bar(progress, len(paths))
 
 
