@@ -80,7 +80,8 @@ def test_an_expired_link_is_refused(signed: Server) -> None:
 
 
 def test_a_link_that_was_hot_is_refused_as_soon_as_it_expired(signed: Server) -> None:
-    link = links().url("pic", "50x", format="jpg", expires_s=1)
+    assert told(signed, links().url("pic", "50x", format="jpg")) == (200, None)  # made: only the look-up takes time
+    link = links().url("pic", "50x", format="jpg", expires_s=2)
     ends_at = int(link.partition("?s=")[2].split(".")[1], 36)
     timings = []
     while True:  # so that the answer is in memory all the time
@@ -93,7 +94,7 @@ def test_a_link_that_was_hot_is_refused_as_soon_as_it_expired(signed: Server) ->
         timings.append(answer.headers["server-timing"])
     assert after >= ends_at
     assert (answer.status, answer.headers["lazypix-error"]) == EXPIRED
-    assert timings[-1] == "cache;desc=hit"
+    assert "cache;desc=hit" in timings
 
 
 def test_conditions_ranges_and_head_are_answered_by_signed_links(signed: Server) -> None:
@@ -148,7 +149,7 @@ def test_behind_nginx_a_link_ends_with_its_second_and_a_lasting_one_is_cached(tm
         front.stored(lasting, "60x.jpg")
         for unsigned in ("/image/60x/pic.jpg", lasting[:-1], lasting.replace("60x", "61x")):
             assert front.get(unsigned).status_code == 403, "neither the file nor what is cached is sent"
-        link = links().url("pic", "50x", format="jpg", expires_s=1)
+        link = links().url("pic", "50x", format="jpg", expires_s=2)
         ends_at = int(link.partition("?s=")[2].split(".")[1], 36)
         while (answer := front.get(link)).status_code == 200:
             assert answer.headers["server-timing"] == "nginx;desc=MISS"
