@@ -146,6 +146,7 @@ def test_the_widget_shows_what_is_there(photo: Any) -> None:
     html = PhotoForm(instance=photo).as_p()
     assert f"/media/image/400x300/{photo.image.ident}.auto" in html
     assert 'width="120" height="80"' in html
+    assert "background:url(data:image/png;base64," in html  # until the image is there
     assert 'name="image-focus-x" value="25"' in html
     assert 'name="image-focus-y" value="50"' in html
     assert 'name="image-clear"' in html
