@@ -216,6 +216,9 @@ def test_the_command_adds_urls(site: Site, tmp_path: Path) -> None:
         ("http://a.test/x.png", 'attachment; filename="..\\\\..\\\\y.exe"', "png", "y.png"),
         ("http://a.test/x.png", "attachment", "png", "x.png"),
         ("http://a.test/x.gif", "", None, "x.gif"),
+        ("http://a.test/x.png", "attachment; filename*=punycode''%ff", "png", "x.png"),
+        ("http://a.test/x.png", "attachment; filename*=idna''xn--%ff", "png", "x.png"),
+        ("http://a.test/x.png", ";" * 90_000 + "filename=y.png", "png", "x.png"),
     ],
 )
 def test_a_download_is_named_by_what_it_is(url: str, disposition: str, found: str | None, name: str | None) -> None:

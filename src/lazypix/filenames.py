@@ -11,6 +11,7 @@ from lazypix.errors import UnsupportedImage
 from lazypix.formats import Format, by_extension, by_name
 
 _LONGEST = 255
+_LONGEST_HEADER = 2048
 _PROGRAMS = ("exe", "dll")
 _SAYS_NOTHING = ("application/octet-stream",)
 
@@ -51,9 +52,17 @@ def downloaded_name(url: str, disposition: str, found: Format | None) -> str | N
 
     Source: RFC 6266.
     """
-    header = Message()
-    header["content-disposition"] = disposition
-    name = base_name(header.get_filename()) or base_name(unquote(urlsplit(url).path, errors="replace"))
+    name = _named_by(disposition) or base_name(unquote(urlsplit(url).path, errors="replace"))
     if name is None or found is None or PurePath(name).suffix[1:].lower() in found.extensions:
         return name
     return f"{PurePath(name).stem[: _LONGEST - 10]}.{found.extension}"
+
+
+def _named_by(disposition: str) -> str | None:
+    """Return the name in a `Content-Disposition`; None when it has none that can be read."""
+    header = Message()
+    header["content-disposition"] = disposition[:_LONGEST_HEADER]  # reading one takes time by its square
+    try:
+        return base_name(header.get_filename())
+    except UnicodeError:  # an encoding that was named, such as Punycode, and is not what stands there
+        return None

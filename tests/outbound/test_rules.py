@@ -124,6 +124,21 @@ def test_some_hosts_only_can_be_allowed_or_denied() -> None:
         Rules.of(["10.0.0.1"], denied=["10.0.0.1"]).check_address("10.0.0.1", 443, "10.0.0.1")
 
 
+def test_an_address_is_denied_by_whatever_name_and_in_any_spelling() -> None:
+    rules = Rules.of([], denied=["93.184.216.34", "2606:2800:220:0::1946", "1.1.1.1"])
+    for host, address in (
+        ("93.184.216.34", "93.184.216.34"), ("alias.test", "93.184.216.34"), ("alias.test", "2606:2800:220::1946"),
+        ("2606:2800:0220:0:0:0:0:1946", "2606:2800:220::1946"),
+    ):  # fmt: skip
+        with pytest.raises(AddressRefused, match="denied"):
+            rules.check_address(host, 443, address)
+    for host in ("[2606:2800:220:0:0::1946]", "[2606:2800:0220::1946]", "1.1.1.1"):
+        with pytest.raises(AddressRefused, match="denied"):
+            rules.check_url("url", f"https://{host}/")
+    rules.check_url("url", "https://a.name.test/")
+    Rules.of([], only=["2606:4700:0::1"]).check_url("url", "https://[2606:4700::0001]/")
+
+
 @pytest.mark.parametrize(
     "pattern", ["", "*", "*.", "a.*.test", "*a.test", "http://a", "a:80", "a/b", "*.10.0.0.1", "10.1"]
 )

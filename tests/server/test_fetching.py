@@ -97,6 +97,7 @@ def test_a_source_that_is_no_image_is_refused(
         ("http://127.0.0.1:22/", "Port 22"),
         ("file:///etc/passwd", "http://…"),
         ("https://2130706433/", "http://…"),
+        ("https://xn--a/", "'xn--a' is no name of a host"),
     ],
 )
 def test_an_address_that_is_not_reached_is_refused(server: Server, tricks: Tricks, url: str, said: str) -> None:

@@ -101,12 +101,12 @@ def check_hosts(patterns: Sequence[str]) -> tuple[str, ...]:
                 f"{pattern[:64]!r} is not accepted; accepted: a host's name, its address, or *.example.org for all "
                 "names below one"
             )
-    return tuple(_plain(pattern) for pattern in patterns)
+    return tuple(_compared(pattern) for pattern in patterns)
 
 
 def is_among(host: str, patterns: Sequence[str]) -> bool:
     """Tell whether a host is one of those that patterns name; they are as `check_hosts` returns them."""
-    name = _plain(host)
+    name = _compared(host)
     return any(name == p or (p.startswith("*.") and name.endswith(p[1:])) for p in patterns)
 
 
@@ -121,7 +121,7 @@ class Rules:
     only: tuple[str, ...] = ()
     """Patterns of hosts: no other one is reached. Empty: all are."""
     denied: tuple[str, ...] = ()
-    """Patterns of hosts that are not reached, whatever else is said of them."""
+    """Patterns of hosts that are not reached, whatever else is said of them; an address, by whatever name."""
 
     @classmethod
     def of(
@@ -161,20 +161,26 @@ class Rules:
         Raises:
             AddressRefused: it must not be reached, or not at this port.
         """
+        self._check_place(host, port)
+        if is_among(address, self.denied):
+            raise AddressRefused(f"{host} is not reached: its address is denied by the settings")
+        fault = fault_of(address)
+        if fault is not None and not self._is_allowed(host, address):
+            raise AddressRefused(f"{host} is not reached: its address is {fault}")
+
+    def _check_place(self, host: str, port: int) -> None:
+        """Refuse what can be told without the address."""
         if is_among(host, self.denied):
             raise AddressRefused(f"{host} is not reached: it is denied by the settings")
         if self.only and not is_among(host, self.only):
             raise AddressRefused(f"{host} is not reached; accepted: {', '.join(self.only)}")
         if port not in self.ports:
             raise AddressRefused(f"Port {port} of {host} is not reached; accepted: {_listed(self.ports)}")
-        fault = fault_of(address)
-        if fault is not None and not self._is_allowed(host, address):
-            raise AddressRefused(f"{host} is not reached: its address is {fault}")
 
     def _is_allowed(self, host: str, address: str) -> bool:
         found = _parsed(address)
         within = found is not None and any(found.version == n.version and found in n for n in self.networks)
-        return within or host.lower().rstrip(".") in self.hosts
+        return within or _compared(host) in self.hosts
 
     def check_url(self, name: str, url: str) -> str:
         """Return a URL that somebody gave under a `name`, if it may be asked for as far as can be told by reading it.
@@ -192,7 +198,10 @@ class Rules:
         if "@" in parts.netloc:
             raise BadRequest(f"{name}: a login in a URL is not accepted; accepted: a secret in its path or query")
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
-        self.check_address(host, port, host if _parsed(host) else _SOMEWHERE)
+        if _parsed(host) is not None:
+            self.check_address(host, port, host)
+        else:  # its addresses are looked up when it is connected to
+            self._check_place(host, port)
         return url
 
 
@@ -201,8 +210,10 @@ def _shown(url: str) -> str:
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])[:64]
 
 
-def _plain(host: str) -> str:
-    return host.lower().rstrip(".")
+def _compared(host: str) -> str:
+    """Return the one text of a name or address that can be written in several ways."""
+    found = _parsed(host)
+    return str(found) if found is not None else host.lower().rstrip(".")
 
 
 def _is_host(host: str) -> bool:
@@ -213,9 +224,6 @@ def _is_host(host: str) -> bool:
     labels = host.rstrip(".").split(".")
     numeric = bool(_NUMBER.fullmatch(labels[-1])) or ":" in host
     return bool(_HOST.fullmatch(host)) and (not numeric or _parsed(host) is not None)
-
-
-_SOMEWHERE = "1.1.1.1"  # stands for the address of a name, which is looked up when it is connected to
 
 
 def split_url(url: str) -> SplitResult:

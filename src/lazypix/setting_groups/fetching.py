@@ -20,7 +20,9 @@ class FetchingSettings(BaseModel):
         "below it. Default: all of the public internet.",
     )
     fetch_deny: _Hosts = Field(
-        (), description="Hosts from which nothing is downloaded, whatever else is set; named as in `fetch_hosts`."
+        (),
+        description="Hosts from which nothing is downloaded, whatever else is set; named as in `fetch_hosts`. "
+        "An address is denied under all its names.",
     )
     fetch_deadline_s: float = Field(
         10.0, gt=0, le=300, description="Seconds for a download, all its redirects and the last byte included."
