@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.engine.pictures import jpg, noise, quadrants
+from tests.fakes.beansdb import FakeBeansdb
 
 from lazypix import Library
 from lazypix.catalog import Catalog, Image
@@ -36,6 +37,7 @@ from lazypix.errors import (
 from lazypix.keys import KeyScheme
 from lazypix.orders import Wish
 from lazypix.plan import Limits
+from lazypix.stores.beansdb import BeansdbStore
 from lazypix.stores.memory import MemoryStore
 from lazypix.upkeep.cleaning import collect_garbage
 from lazypix.upkeep.reindexing import reindex
@@ -293,6 +295,19 @@ def test_an_image_may_be_called_like_the_place_of_the_pieces(library: Library) -
     with pytest.raises(BadIdent):
         library.add(PICTURE, ident="upload.parts")
     assert send(library, upload, PICTURE[THIRD:]).ident is not None
+
+
+def test_a_store_that_cannot_list_keeps_pieces_too(tmp_path: Path) -> None:
+    with (
+        FakeBeansdb() as beansdb,
+        opened(tmp_path, store=BeansdbStore([beansdb.address], timeout_s=20)) as library,
+    ):
+        upload = send(library, begun(library, ident="beans"), PICTURE[:THIRD])
+        gone = send(library, begun(library), PICTURE[:THIRD])
+        assert send(library, upload, PICTURE[THIRD:]).ident == "beans"
+        assert library.resumable.end(gone.id)
+        assert blobs(library) == ["beans/origin.jpg"]
+        assert library.original("beans") == PICTURE
 
 
 def test_another_process_goes_on_after_the_first_was_killed(tmp_path: Path) -> None:

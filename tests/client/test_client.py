@@ -397,7 +397,7 @@ def test_every_error_is_told_as_the_server_told_it() -> None:
             handler.wfile.write(body)
 
         other.answer = answer
-        for kind in kinds:
+        for kind in (kind for kind in kinds if kind.__module__ == "lazypix.errors"):
             with pytest.raises(kind, match=f"about {kind.code}") as told:
                 client.get("something")
             assert type(told.value) is kind
