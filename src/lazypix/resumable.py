@@ -90,8 +90,6 @@ class ResumableUploads:
         ident = fields.get("ident")
         if ident and self._catalog.states([check_ident(ident)]):
             raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced")
-        if owner is not None:
-            self._catalog.keys.check_room(owner, length)  # before its bytes are sent
         return self._catalog.uploads.create(length, fields=fields, owner=owner, keep_s=self._keep_s)
 
     def get(self, upload: str) -> Upload:

@@ -173,6 +173,35 @@ def test_what_is_over_a_quota_is_refused_and_says_so(catalog: Catalog) -> None:
     stored(catalog, "f", few)
 
 
+def test_uploads_that_are_begun_have_room_together(catalog: Catalog) -> None:
+    owner, other = made(catalog, max_bytes=250), made(catalog, max_bytes=250)
+    first = catalog.uploads.create(100, fields={}, owner=owner, keep_s=60)
+    stored(catalog, "one", owner, 100)
+    with pytest.raises(QuotaExceeded, match="has 100, and 100 of uploads that are under way; this one has 51"):
+        catalog.uploads.create(51, fields={}, owner=owner, keep_s=60)
+    catalog.uploads.create(250, fields={}, owner=other, keep_s=60)
+    catalog.uploads.create(1000, fields={}, owner=None, keep_s=60)
+    assert catalog.uploads.end(first.id)
+    catalog.uploads.create(150, fields={}, owner=owner, keep_s=60)
+    with pytest.raises(QuotaExceeded):
+        catalog.uploads.create(1, fields={}, owner=owner, keep_s=60)
+
+
+def test_of_many_uploads_that_are_begun_at_once_those_begin_that_fit(catalog: Catalog) -> None:
+    owner, start = made(catalog, max_bytes=350), threading.Barrier(8)
+
+    def begin(_: int) -> bool:
+        start.wait(30)
+        try:
+            catalog.uploads.create(100, fields={}, owner=owner, keep_s=60)
+        except QuotaExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(begin, range(8))) == 3
+
+
 def test_copied_images_count_over_any_quota(catalog: Catalog) -> None:
     key = made(catalog, max_images=1)
     assert catalog.adopt(image("a", key))

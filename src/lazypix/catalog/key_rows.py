@@ -253,7 +253,19 @@ def _count(connection: Connection, id: str, size: int, *, images: int) -> None:
     connection.execute(update(api_keys).where(api_keys.c.id == id).values(values))
 
 
-def _check_room(connection: Connection, id: str, size: int) -> None:
+def check_room_beside(connection: Connection, id: str, size: int, *, begun: ColumnElement[int]) -> None:
+    """Refuse what has no room beside the bytes that a key has `begun` to send, and may send all of.
+
+    The key's row is locked: of many who begin at once each sees the others.
+
+    Raises:
+        QuotaExceeded, Unauthorized, BadRequest: as `count_new`.
+    """
+    connection.execute(select(api_keys.c.id).where(api_keys.c.id == id).with_for_update())
+    _check_room(connection, id, size, begun=connection.execute(select(begun)).scalar_one())
+
+
+def _check_room(connection: Connection, id: str, size: int, *, begun: int = 0) -> None:
     row = connection.execute(select(api_keys).where(api_keys.c.id == id)).one_or_none()
     if row is None:
         raise BadRequest(f"There is no API key {id[:40]}, whose the image could be; `lazypix keys list` lists them")
@@ -261,9 +273,10 @@ def _check_room(connection: Connection, id: str, size: int) -> None:
         raise Unauthorized(f"The API key {id} was revoked")
     if row.max_images and row.images + 1 > row.max_images:
         raise QuotaExceeded(f"The API key {id} may have {row.max_images} images, and has {row.images}; delete some")
-    if row.max_bytes and row.bytes + size > row.max_bytes:
+    if row.max_bytes and row.bytes + begun + size > row.max_bytes:
+        under_way = f", and {begun} of uploads that are under way" if begun else ""
         raise QuotaExceeded(
-            f"The API key {id} may have images of {row.max_bytes} bytes together, and has {row.bytes}; "
+            f"The API key {id} may have images of {row.max_bytes} bytes together, and has {row.bytes}{under_way}; "
             f"this one has {size}"
         )
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, delete, func, insert, select, update
 
 from lazypix.catalog.database import Conflict, Database
+from lazypix.catalog.key_rows import check_room_beside
 from lazypix.catalog.tables import parts, uploads
 from lazypix.catalog.values import moment
 from lazypix.errors import OffsetMismatch, UnknownUpload, UploadGone
@@ -81,12 +82,18 @@ class UploadRows:
         self._database = database
 
     def create(self, length: int, *, fields: Mapping[str, str], owner: str | None, keep_s: float) -> Upload:
-        """Begin an upload of so many bytes."""
+        """Begin an upload of so many bytes, if its owner has room for it beside all that he has begun.
+
+        Raises:
+            QuotaExceeded, Unauthorized, BadRequest: he has not; see `key_rows.count_new`.
+        """
         row: dict[str, Any] = {
             "id": secrets.token_hex(16), "length": length, "position": 0, "pieces": 0, "metadata": dict(fields),
             "owner": owner, "ident": None, "until_us": _in(keep_s),
         }  # fmt: skip
         with self._database.writing() as connection:
+            if owner is not None:
+                check_room_beside(connection, owner, length, begun=_begun_by(owner))
             connection.execute(insert(uploads).values(row))
         return self.get(row["id"])
 
@@ -181,6 +188,13 @@ class UploadRows:
 
 def _at(upload: str, position: int) -> tuple[Any, ...]:
     return uploads.c.id == upload, uploads.c.position == position, uploads.c.ident.is_(None)
+
+
+def _begun_by(owner: str) -> ColumnElement[int]:
+    """Return the bytes of uploads that are no images yet, and whose pieces lie in the store, as many as may come."""
+    mine = uploads.c.owner == owner, uploads.c.ident.is_(None), uploads.c.position != _ENDED
+    total = func.coalesce(func.sum(uploads.c.length), 0)
+    return cast(select(total).where(*mine).scalar_subquery(), BigInteger)
 
 
 def _upload_of(row: Row[Any]) -> Upload:
