@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +69,44 @@ def test_no_more_run_at_once_than_there_are_workers_of_the_lane(rows: JobRows) -
         assert rows.count()["work"] == {"running": 2, "waiting": 3}
         go.set()
         until(lambda: rows.count() == {})
+
+
+_ENDS_WITHOUT_CLOSING = """
+import threading, time
+from concurrent.futures import thread
+from lazypix.catalog import Catalog
+from lazypix.catalog.jobs import NewJob
+from lazypix.jobs import Kind
+from lazypix.jobs.runner import JobRunner
+
+rows = Catalog.sqlite("catalog.sqlite").jobs
+rows.add([NewJob(kind="work")])
+take, give_back, refused = rows.take, rows.give_back, threading.Event()
+
+def take_at_the_end(kinds, **options):
+    while not thread._shutdown:
+        time.sleep(0.001)
+    return take(kinds, **options)
+
+def tell(job, **options):
+    given = give_back(job, **options)
+    refused.set()
+    return given
+
+rows.take, rows.give_back = take_at_the_end, tell
+JobRunner(rows, [Kind(name="work", carry_out=print)])
+threading.Thread(target=refused.wait, args=(20,)).start()  # keeps the process that long
+"""
+
+
+def test_a_process_that_ends_without_closing_it_gives_a_job_back_and_says_nothing(tmp_path: Path) -> None:
+    with closing(Catalog.sqlite(tmp_path / "catalog.sqlite")) as catalog:
+        done = subprocess.run(
+            [sys.executable, "-c", _ENDS_WITHOUT_CLOSING], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+        assert catalog.jobs.count() == {"work": {"waiting": 1}}
 
 
 def test_a_failure_is_tried_again_and_given_up_at_last(rows: JobRows) -> None:

@@ -77,6 +77,13 @@ class Carrier:
             with suppress(LazypixError):  # then its time runs out
                 self.rows.give_back(job)
 
+    def refuse(self, job: Job) -> None:
+        """Give back a job that was taken and is not begun, for others to begin at once."""
+        with self._lock:
+            self._running.pop(job.id, None)
+        with suppress(LazypixError):  # then its time runs out
+            self.rows.give_back(job)
+
     def close(self) -> None:
         """Stop keeping jobs; what is taken still is given back first."""
         self.give_back()

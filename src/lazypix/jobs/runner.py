@@ -94,19 +94,24 @@ class JobRunner:
                 with self._lock:
                     lanes = [lane for lane, free in self._free.items() if free > 0]
                 job = self._carrier.take(lanes) if lanes else None
-                if job is None:
+                if job is None or not self._begin(job):
                     break
-                self._begin(job)
                 begun = True
         return begun
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job) -> bool:
         lane = self._carrier.kinds[job.kind].lane
-        with self._lock:
-            self._free[lane] -= 1
-            task = self._workers.submit(self._carrier.carry_out, job)
-            self._running.add(task)
+        try:
+            with self._lock:
+                task = self._workers.submit(self._carrier.carry_out, job)
+                self._free[lane] -= 1
+                self._running.add(task)
+        except RuntimeError:  # the process ends, and nobody closed us: others shall have the job at once
+            self._stopping.set()
+            self._carrier.refuse(job)
+            return False
         task.add_done_callback(lambda ended: self._end(lane, ended))
+        return True
 
     def _end(self, lane: str, task: Future[None]) -> None:
         with self._lock:
