@@ -40,10 +40,7 @@ def begin() -> None:
         INSTALLED_APPS=APPS,
         MIDDLEWARE=MIDDLEWARE,
         ROOT_URLCONF="tests.contrib.django.urls",
-        DATABASES={
-            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "to be said"},
-            "big": {"ENGINE": "django.db.backends.postgresql", "NAME": "to be said"},
-        },
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "to be said"}},
         TEMPLATES=[
             {
                 "BACKEND": "django.template.backends.django.DjangoTemplates",

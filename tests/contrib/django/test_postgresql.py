@@ -16,9 +16,10 @@ from tests.engine.pictures import encoded, quadrants
 from tests.waiting import WAIT_S
 
 from lazypix import Library
+from lazypix.contrib.django.orphans import find_orphans
 
 project.begin()
-from tests.contrib.django.shop.models import Photo  # noqa: E402
+from tests.contrib.django.shop.models import Page, Photo  # noqa: E402
 
 PNG, OTHER = encoded(quadrants(120, 80)), encoded(quadrants(60, 90))
 
@@ -32,10 +33,14 @@ def big(shop: Library, new_database: Callable[..., str]) -> Iterator[Library]:
     """The library of a project whose second database is PostgreSQL."""
     address = urlsplit(new_database())
     said = {"NAME": address.path[1:], "USER": address.username, "HOST": address.hostname, "PORT": str(address.port)}
-    connections["big"].settings_dict.update({name: value or "" for name, value in said.items()})
+    said["ENGINE"] = "django.db.backends.postgresql"
+    connections.settings["big"] = connections.settings["default"] | {
+        name: value or "" for name, value in said.items()
+    }
     call_command("migrate", run_syncdb=True, database="big", verbosity=0)
     yield shop
     connections["big"].close()
+    del connections["big"], connections.settings["big"]
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +138,18 @@ def test_an_index_finds_idents(big: Library) -> None:
         cursor.execute("SET enable_seqscan = off")
         assert "Index Cond" in Photo.objects.using("big").filter(image__ident="a").explain()
         cursor.execute("RESET enable_seqscan")
+
+
+def test_images_of_rows_in_any_database_are_no_orphans(big: Library) -> None:
+    named = Photo.objects.using("big").create(image=PNG).image.ident
+    left = big.add(OTHER).ident
+    assert set(find_orphans(older_than_s=0)) & {named, left} == {left}
+
+
+def test_a_replacement_locks_its_row_however_the_model_is_ordered(big: Library) -> None:
+    page = Page.objects.using("big").create(image=PNG)
+    with transaction.atomic(using="big"):
+        page.image = OTHER
+        page.save()
+    assert idents(big) == {page.image.ident}
+    page.delete()

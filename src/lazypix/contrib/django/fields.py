@@ -108,7 +108,9 @@ class LazypixField(models.Field):
                 f"{found} is not stored yet: assign it to a row and save that; {self.name} cannot be compared with "
                 "it, nor can update() or bulk_update() store it"
             )
-        return None if found is None else written(found.reference)
+        if found is None:
+            return "" if self.blank and not self.null else None  # as Django's own fields of text
+        return written(found.reference)
 
     def value_to_string(self, obj: models.Model) -> str:
         return self.get_prep_value(self.value_from_object(obj)) or ""
@@ -140,6 +142,7 @@ class LazypixField(models.Field):
         """Return the image that the row has in the database; in a transaction the row is locked."""
         owner = self.model
         rows = models.QuerySet(owner, using=using).filter(pk=row._get_pk_val(owner._meta))
+        rows = rows.order_by("pk")  # no order of the model's own: PostgreSQL locks no rows of an outer join
         if connections[using].in_atomic_block:
             rows = rows.select_for_update()  # or two that replace at once would both replace the same
         found = rows.values_list(self.attname, flat=True).first()

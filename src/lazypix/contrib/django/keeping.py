@@ -8,6 +8,7 @@ too. What is not seen (a killed process, `QuerySet.update`, raw SQL) is found by
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,14 +89,23 @@ def _hope_is_lost(fate: _Fate) -> None:
         fate.kept = True
         return
     fate.gone = True
+    if fate.using is not None:
+        _remove(fate.ident)
+        return
+    # A row without a transaction may be collected wherever memory is: also while this thread writes to the catalog.
     try:
-        configured.library().delete(fate.ident, for_good=True)
+        threading.Thread(target=_remove, args=(fate.ident,), name="lazypix-remove").start()
+    except RuntimeError:
+        log.warning("%s belongs to no row, and the process ends; `manage.py lazypix orphans` finds it", fate.ident)
+
+
+def _remove(ident: str) -> None:
+    try:
+        configured.library().delete(ident, for_good=True)
     except UnknownImage:
         pass
     except LazypixError as error:
-        log.warning(
-            "%s belongs to no row and is not removed: %s; `manage.py lazypix orphans` finds it", fate.ident, error
-        )
+        log.warning("%s belongs to no row and is not removed: %s; `manage.py lazypix orphans` finds it", ident, error)
 
 
 def _may_be_committed(fate: _Fate) -> bool:

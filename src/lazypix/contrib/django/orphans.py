@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from django.apps import apps
-from django.db import models
+from django.db import connections, models, router
 
 from lazypix.contrib.django import configured
-from lazypix.contrib.django.keeping import database_of, image_fields
+from lazypix.contrib.django.keeping import image_fields
 from lazypix.contrib.django.storage import LazypixStorage, ident_of
 from lazypix.contrib.django.values import StoredImage
 
@@ -24,6 +24,7 @@ def find_orphans(*, older_than_s: float) -> Iterator[str]:
 
     Raises:
         StoreFailed: the catalog does not answer.
+        DatabaseError: a database does not answer; nothing was yielded.
     """
     latest = datetime.now(UTC) - timedelta(seconds=older_than_s)
     candidates = [ident for ident, created in _all_images() if created <= latest]
@@ -48,5 +49,10 @@ def _named() -> Iterator[str]:
 
 
 def _values(model: type[models.Model], name: str) -> Iterator[object]:
-    using = database_of(model, "default")
-    yield from models.QuerySet(model, using=using).values_list(name, flat=True).iterator(chunk_size=2000)
+    for using in connections:
+        if router.allow_migrate_model(using, model) and model._meta.db_table in _tables(using):
+            yield from models.QuerySet(model, using=using).values_list(name, flat=True).iterator(chunk_size=2000)
+
+
+def _tables(using: str) -> set[str]:
+    return set(connections[using].introspection.table_names(include_views=True))

@@ -46,3 +46,13 @@ class Paper(models.Model):
     picture = models.ImageField(upload_to="pictures", width_field="wide", height_field="high", null=True)
     wide = models.IntegerField(null=True)
     high = models.IntegerField(null=True)
+
+
+class Page(models.Model):
+    """Is ordered by what may not be there, and has an image or not, as Django's own fields of text have it."""
+
+    album = models.ForeignKey(Album, models.CASCADE, null=True)
+    image = LazypixField(blank=True)
+
+    class Meta:
+        ordering = ("album__name",)

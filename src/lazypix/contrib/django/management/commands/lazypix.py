@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from lazypix.cli.main import app
 from lazypix.contrib.django import configured
@@ -61,7 +62,7 @@ class Command(BaseCommand):
                 if chosen.delete:
                     _delete(ident)
                 self.stdout.write(f"deleted {ident}" if chosen.delete else ident)
-        except LazypixError as error:
+        except (LazypixError, DatabaseError) as error:
             raise CommandError(str(error)) from error
         self.stderr.write(f"{found} images that no row names")
 
