@@ -75,6 +75,21 @@ def test_an_old_key_verifies_and_a_foreign_one_does_not(signed: Server) -> None:
     assert told(signed, links("other:a-secret-of-many-characters").url("pic", "60x", format="jpg")) == BAD
 
 
+def test_facts_are_told_to_who_has_a_key_only(tmp_path: Path) -> None:
+    key = "a-key-of-an-application"
+    with running(tmp_path / "data", urls="signed", api_keys=key, **SETTINGS) as server, server.client() as client:
+        allowed = {"Authorization": f"Bearer {key}"}
+        client.post("/upload", files={"image": ("private.jpg", PICTURE)}, data={"ident": "pic"}, headers=allowed)
+        assert client.get("/info/pic", headers=allowed).json()["content"]["filename"] == "private.jpg"
+        for ident in ("pic", "nobody"):  # nor is it told which images there are
+            for refused in (
+                client.get(f"/info/{ident}"),
+                client.get(f"/info/{ident}", headers={"Authorization": "x"}),
+            ):
+                assert (refused.status_code, refused.headers["lazypix-error"]) == (401, "unauthorized")
+            assert client.head(f"/info/{ident}").status_code == 401
+
+
 def test_an_expired_link_is_refused(signed: Server) -> None:
     assert told(signed, links(at=time.time() - 100).url("pic", "60x", format="jpg", expires_s=10)) == EXPIRED
 

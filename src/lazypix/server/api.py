@@ -28,7 +28,7 @@ from lazypix.orders import Wish, warm_jobs
 from lazypix.originals.uploading import JobsOf
 from lazypix.plan import check_size
 from lazypix.server.access import WriteAccess
-from lazypix.server.endpoints import Endpoints, finish_first
+from lazypix.server.endpoints import Endpoint, Endpoints, Handler, finish_first
 from lazypix.server.forms import IMAGE, Form, receive_form
 from lazypix.server.metrics import metrics
 from lazypix.server.wishes import echoed, read_wish
@@ -71,11 +71,17 @@ class Api(Endpoints):
             Route("/undelete/{ident}", self._writing(self.undelete, "delete"), methods=["POST"]),
             Route("/variants/{ident}", self._writing(self.purge, "delete"), methods=["DELETE"]),
             Route("/images", self._writing(self.images, "admin"), methods=["GET"]),
-            Route("/info/{ident}", self._answering(self.info), methods=["GET"]),
+            Route("/info/{ident}", self._told(self.info), methods=["GET"]),
             Route("/metrics", self._writing(self.metrics, "admin"), methods=["GET"]),
             Route("/healthz", self._answering(self.healthz), methods=["GET"]),
             Route("/readyz", self._answering(self.readyz), methods=["GET"]),
         ]
+
+    def _told(self, handle: Handler) -> Endpoint:
+        """Make an endpoint for everybody who may have images; where these are given out one by one, for keys."""
+        if self._settings.urls != "signed":
+            return self._answering(handle)
+        return self._identified(lambda request, _: handle(request))
 
     async def index(self, _: Request) -> Answer:
         """Tell a visitor what this is and where things are."""
@@ -155,7 +161,10 @@ class Api(Endpoints):
         return envelope(200, {"images": [image.facts() for image in found], "before": last})
 
     async def info(self, request: Request) -> Answer:
-        """`GET /info/<ident>`: what is known of an image, and which variants are stored."""
+        """`GET /info/<ident>`: what is known of an image, and which variants are stored.
+
+        With `urls = "signed"` for who has a key: filename and metadata are told to nobody else, nor is the preview.
+        """
         ident, _ = split_name(request.path_params["ident"])
         image = await self._in_time(self._library.get, ident)
         variants = await self._in_time(self._library.variants, ident)
