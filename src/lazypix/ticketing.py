@@ -207,13 +207,13 @@ class Tickets:
             try:
                 self._fetch(ticket, incoming)
                 return self.add(ticket, incoming)
-            except IdentTaken:  # by somebody who finalises it, too
+            except (IdentTaken, NotFound):  # perhaps by somebody who finalises it, too, or is through with it
                 image = self._finished(ticket)
                 if image is None:
                     raise
                 return image
             except LazypixError as error:
-                if error.status < 500 and not isinstance(error, NotFound):
+                if error.status < 500:
                     with suppress(StoreFailed):
                         self._store.delete(self._key(ticket))
                 raise

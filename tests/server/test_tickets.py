@@ -18,14 +18,18 @@ from tests.fleet.machines import shared_settings
 from tests.programs import ACCESS_KEY, SECRET_KEY, Program
 from tests.server.running import Server, error_of, nothing_stored, running, stored_files
 from tests.waiting import until
+from tests.wrapped import WrappedStore
 
 from lazypix import Library
-from lazypix.catalog import Catalog
+from lazypix.catalog import Catalog, Image
 from lazypix.catalog.key_rows import Quotas
+from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BadRequest, IdentTaken, NotFound, SettingsError, TicketRefused, TooLarge
 from lazypix.signing.links import KeyRing
 from lazypix.signing.tickets import Ticket, seal
+from lazypix.stores import Blob
 from lazypix.stores.addresses import open_store
+from lazypix.stores.memory import MemoryStore
 
 KEY = "a-key-of-the-settings"
 TICKET_KEY = "t1:a-secret-of-many-characters"
@@ -246,6 +250,31 @@ def test_of_many_who_finalise_at_once_one_stores_it(fleet: tuple[Server, Library
     assert (200, "") in answers
     assert answers <= {(200, ""), (503, "busy")}
     assert library.finalise(ticket).size == len(PICTURE)
+
+
+class Slow(WrappedStore):
+    """A store in which all is over by the time it answers for the first time."""
+
+    library: Library
+    ticket: str
+    other: Image | None = None
+
+    def head(self, key: str) -> Blob:
+        if ("head", key) not in self.calls:
+            self.calls.append(("head", key))
+            self.other = self.library.finalise(self.ticket)
+        return super().head(key)
+
+
+def test_who_finalises_while_another_gets_through_with_it_gets_the_same_image(tmp_path: Path) -> None:
+    store = Slow(MemoryStore())
+    with Library.open(tmp_path, ticket_keys=RING, store=store, engine=ThreadEngine(1)) as library:
+        store.library, store.ticket = library, library.ticket(ident="both")
+        staged_at = library.keys.staged("both", library.tickets.open(store.ticket).expires_at)
+        store.put(staged_at, PICTURE)
+        assert library.finalise(store.ticket) == store.other
+        assert store.other is not None
+        assert not list(library.store.list(library.keys.staging))
 
 
 def test_a_ticket_is_not_good_for_an_image_that_another_stored(fleet: tuple[Server, Library]) -> None:
