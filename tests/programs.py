@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from tests.waiting import until
 
+from lazypix.errors import StoreFailed
 from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
 
@@ -36,6 +38,7 @@ START_S = 60.0
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
 READER_KEY = "test-reader"
 """The access key of one who may only read; its secret key is the same."""
+BUCKET = "bucket"
 PUBLIC_BUCKET = "public"
 """A bucket whose objects all the world may read, and nothing more."""
 AZURE_ACCOUNT = "devstoreaccount1"
@@ -174,7 +177,22 @@ def seaweedfs(folder: Path) -> Iterator[Program]:
         *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
     ]  # fmt: skip
     with running(command, ports[-1], answers("/healthz"), log=folder / "weed.log") as program:
+        for bucket in (BUCKET, PUBLIC_BUCKET):
+            until(partial(_has_bucket, program, bucket), START_S, lambda: "no bucket could be made")
         yield program
+
+
+def _has_bucket(program: Program, bucket: str) -> bool:
+    """Make a bucket, as the first object in it does with this server; it may not be ready for that at once."""
+    query = {"endpoint": f"http://{program.address}", "region": "us-east-1"}
+    secrets = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+    with closing(open_store(f"s3://{bucket}/?{urlencode(query)}", secrets=secrets)) as store:
+        try:
+            store.put("first", b"")
+            store.delete("first")
+        except StoreFailed:
+            return False
+    return True
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,7 +39,6 @@ from tests.waiting import WAIT_S, until
 
 from imagestorage.storage import S3ImageStorage, close
 from lazypix.errors import AddressRefused, BadIdent, IdentTaken
-from lazypix.stores.addresses import open_store
 
 PAGE = ROOT / "docs" / "how-to" / "imagestorage.md"
 SOURCE = "'https://encrypted-tbn2.gstatic.com/images?q=tbn:ANd9GcQUIfplgoueTfSX1A3UnJtMEy0xMqJJ5ECirkASkw3xT7R81WrJ'"
@@ -149,13 +148,6 @@ def environment(others: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")]), **others}
 
 
-def make_bucket(s3: Program) -> None:
-    """Make the bucket, which the first object does with this server."""
-    secrets = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
-    with closing(open_store(f"s3://{PUBLIC_BUCKET}/?endpoint=http://{s3.address}", secrets=secrets)) as store:
-        store.put("made", b"")
-
-
 @pytest.fixture(scope="module")
 def shop(seaweedfs: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
@@ -168,7 +160,6 @@ def shop(seaweedfs: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         stack.callback(source.server_close)
         stack.callback(source.shutdown)
         stack.callback(close)
-        make_bucket(seaweedfs)
         broker = stack.enter_context(redis(folder))
         others = {"SHOP_BROKER": f"redis://{broker.address}/0"}
         with pytest.MonkeyPatch.context() as patch:
