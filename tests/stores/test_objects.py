@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import nullcontext
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.programs import Program, azure_store, s3_store
 
 from lazypix.errors import BlobExists, BlobMissing, StoreFailed
 from lazypix.stores import BlobStore
+from lazypix.stores.object_errors import sent
 from lazypix.stores.objects import ObjectStore
 
 
@@ -178,3 +180,21 @@ def test_what_a_killed_probe_left_is_swept(store: BlobStore) -> None:
     assert store.sweep(older_than_s=0) == 1
     with pytest.raises(BlobMissing):
         store.head("lazypix.probe/left")
+
+
+@pytest.mark.parametrize(("failures", "asked"), [(["connection was not ready"] * 2, 3), (["connection refused"], 1)])
+def test_what_never_left_is_sent_again_and_nothing_else_is(failures: list[str], asked: int) -> None:
+    """A service that closes a connection of the pool just when it is taken has not got the request."""
+    from obstore.exceptions import GenericError
+
+    answers: list[str] = []
+
+    def ask(key: str) -> str:
+        answers.append(key)
+        if len(answers) <= len(failures):
+            raise GenericError(f"Generic S3 error: HTTP error: error sending request ({failures[len(answers) - 1]})")
+        return "body"
+
+    with nullcontext() if asked > 1 else pytest.raises(GenericError, match="refused"):
+        assert sent(ask, "a/b.jpg") == "body"
+    assert answers == ["a/b.jpg"] * asked

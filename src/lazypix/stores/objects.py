@@ -20,7 +20,7 @@ from urllib.parse import quote
 from lazypix.errors import BlobExists, BlobMissing, StoreFailed, StoreFull
 from lazypix.formats import by_extension
 from lazypix.stores import PIECE_BYTES, Blob, Capabilities, UploadAddress, check_key, pieces_of
-from lazypix.stores.object_errors import translated
+from lazypix.stores.object_errors import sent, translated
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -112,8 +112,14 @@ class ObjectStore:
 
         able, size = self._abilities(), len(source) if isinstance(source, bytes) else source.stat().st_size
         with translated("write", check_key(key)):
-            result = obstore.put(
-                self._client, key, source, attributes=self._attributes(key), chunk_size=_PART_BYTES, max_concurrency=4
+            result = sent(
+                obstore.put,
+                self._client,
+                key,
+                source,
+                attributes=self._attributes(key),
+                chunk_size=_PART_BYTES,
+                max_concurrency=4,
             )
         if size <= _PART_BYTES and able.tags_are_md5:
             self._check_tag(key, result["e_tag"], source if isinstance(source, bytes) else source.read_bytes())
@@ -127,7 +133,7 @@ class ObjectStore:
 
         for reads_left in reversed(range(_READS)):
             with translated("read", check_key(key)):
-                result = obstore.get(self._client, key)
+                result = sent(obstore.get, self._client, key)
                 body = result.bytes().to_bytes()
             if len(body) == result.meta["size"] and self._is_as_stored(body, result.meta["e_tag"]):
                 return body
@@ -147,7 +153,7 @@ class ObjectStore:
         import obstore
 
         with translated("read", check_key(key)):
-            return _blob(obstore.head(self._client, key))
+            return _blob(sent(obstore.head, self._client, key))
 
     def local_path(self, key: str) -> Path | None:
         check_key(key)
@@ -190,7 +196,7 @@ class ObjectStore:
         except BlobMissing:
             return False
         with suppress(BlobMissing), translated("delete", key):
-            obstore.delete(self._client, key)
+            sent(obstore.delete, self._client, key)
         return True
 
     def delete_prefix(self, prefix: str) -> int:
@@ -200,7 +206,7 @@ class ObjectStore:
         keys = [blob.key for blob in self.list(prefix)]
         for start in range(0, len(keys), _BULK):
             with suppress(BlobMissing), translated("delete", prefix):
-                obstore.delete(self._client, keys[start : start + _BULK])
+                sent(obstore.delete, self._client, keys[start : start + _BULK])
         return len(keys)
 
     def check(self) -> None:
@@ -208,7 +214,7 @@ class ObjectStore:
 
         self._abilities()
         with suppress(BlobMissing), translated("read", _PROBE):
-            obstore.head(self._client, _PROBE)
+            sent(obstore.head, self._client, _PROBE)
 
     def sweep(self, *, older_than_s: float) -> int:
         import obstore
@@ -218,7 +224,7 @@ class ObjectStore:
             pages = obstore.list(self._client, _PROBE)
             left = [found["path"] for page in pages for found in page if found["last_modified"].timestamp() <= latest]
             for path in left:
-                obstore.delete(self._client, path)
+                sent(obstore.delete, self._client, path)
         return len(left)
 
     def close(self) -> None:
@@ -282,7 +288,7 @@ class ObjectStore:
         for begin in range(start, stop, _RANGE_BYTES):
             end = min(stop, begin + _RANGE_BYTES)
             with translated("read", key):
-                part = obstore.get_range(self._client, key, start=begin, end=end).to_bytes()
+                part = sent(obstore.get_range, self._client, key, start=begin, end=end).to_bytes()
             if len(part) != end - begin:
                 raise StoreFailed(f"The store gave {len(part)} of {end - begin} bytes of {key}")
             yield from pieces_of(part)
@@ -293,7 +299,7 @@ class ObjectStore:
 
         position = 0
         with translated("read", key):
-            for chunk in obstore.get(self._client, key).stream(min_chunk_size=PIECE_BYTES):
+            for chunk in sent(obstore.get, self._client, key).stream(min_chunk_size=PIECE_BYTES):
                 piece = bytes(chunk)
                 wanted = piece[max(0, start - position) : max(0, stop - position)]
                 position += len(piece)
@@ -333,17 +339,17 @@ class ObjectStore:
         with translated("write", "a probe"):
             tag = obstore.put(self._client, key, body)["e_tag"]
             try:
-                if obstore.get(self._client, key).bytes().to_bytes() != body:
+                if sent(obstore.get, self._client, key).bytes().to_bytes() != body:
                     raise StoreFailed(f"{self._name} does not return what was written")
                 if key not in {found["path"] for page in obstore.list(self._client, _PROBE) for found in page}:
                     raise StoreFailed(f"{self._name} does not list what was written")
                 return _Abilities(
                     creates_once=_refuses(lambda: obstore.put(self._untiring, key, b"other", mode="create")),
-                    reads_ranges=_gives(lambda: obstore.get_range(self._client, key, start=2, end=5), b"234"),
+                    reads_ranges=_gives(lambda: sent(obstore.get_range, self._client, key, start=2, end=5), b"234"),
                     tags_are_md5=(tag or "").strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest(),
                 )
             finally:
-                obstore.delete(self._client, key)
+                sent(obstore.delete, self._client, key)
 
 
 def _refuses(create: Callable[[], object]) -> bool:
