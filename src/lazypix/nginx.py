@@ -1,7 +1,7 @@
 """Writes the nginx configuration that belongs to a library and its settings: `lazypix nginx`.
 
-nginx sends stored variants by itself, caches what else lazypix answers, and refuses writes as long as there are no
-API keys: for lazypix, who comes through nginx comes from this machine.
+nginx sends stored variants by itself, caches what else lazypix answers, and refuses writes, and all else that needs a
+key, as long as there are no API keys: for lazypix, who comes through nginx comes from this machine.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def configuration(front: Front) -> str:
     """
     parts = [_HEAD, *_upstreams(front)]
     if not front.settings.writes_need_keys:
-        parts.append(_block("map $request_method $lazypix_writes", *_METHODS))
+        told = "images$|metrics$|info/" if front.settings.urls == "signed" else "images$|metrics$"
+        needs = f'"~^(?:GET|HEAD) /(?:{told})" 1;'
+        parts.append(_block('map "$request_method $uri" $lazypix_needs_key', needs, *_METHODS))
     if front.sends_files:
         parts += [_file_of(front), _NAME_FOR_SAVING]
     if _caches(front):
@@ -153,7 +155,7 @@ def _server(front: Front) -> Iterator[str]:
     yield _error("away", 502, "The image server does not answer; try again later")
     if not settings.writes_need_keys:
         yield "\nerror_page 403 @lazypix_refused;"
-        yield _error("refused", 403, "Nothing can be written here: the server has no API keys")
+        yield _error("refused", 403, "This needs an API key, and the server has no API keys")
 
 
 def _images(front: Front) -> Iterator[str]:
@@ -258,7 +260,7 @@ _HEAD = """\
 # lazypix behind nginx, as `lazypix nginx` wrote it from the settings in force; write it anew when they change.
 # To be included in nginx' http block, for instance as /etc/nginx/conf.d/lazypix.conf."""
 
-_METHODS = ("GET 0;", "HEAD 0;", "OPTIONS 0;", "default 1;")
+_METHODS = ('"~^(?:GET|HEAD|OPTIONS) " 0;', "default 1;")
 
 _WRITES_AFRESH = """\
 # Writes get a connection each: a server may hang up on one that was kept just when an upload is sent on it, and what
@@ -294,9 +296,9 @@ _WRITES_NEED_KEYS = "# Writes need a key, which lazypix looks at: Authorization:
 
 _WRITES_REFUSED = """\
 # There are no `api_keys`, so lazypix lets this machine write without; and for lazypix everybody who comes through
-# nginx comes from this machine. So nothing is written through nginx. Set `api_keys`, or `keys_required`, and write
-# this file anew.
-if ($lazypix_writes) {
+# nginx comes from this machine. So nothing is written through nginx, nor are all images listed. Set `api_keys`, or
+# `keys_required`, and write this file anew.
+if ($lazypix_needs_key) {
     return 403;
 }"""
 

@@ -154,17 +154,28 @@ def test_without_keys_nobody_may_write(tmp_path: Path) -> None:
             ("POST", "/image/10x/pic.png", {}),
             ("DELETE", "/image/pic", {}),
             ("PUT", "/anything", {"content": b"x"}),
+            ("GET", "/images", {}),
+            ("HEAD", "/%69mages?limit=1", {}),
+            ("GET", "//metrics", {}),
         ]
         for method, target, options in writes:
             answer = front.request(method, target, **options)
             assert answer.status_code == 403, (method, target)
-            assert "no API keys" in error_of(answer.content)
+            assert method == "HEAD" or "no API keys" in error_of(answer.content)
             assert answer.headers["cache-control"] == "no-store"
             assert answer.headers["content-type"] == "application/json"
         assert front.get("/image/pic.png").content == image
         assert front.request("HEAD", "/image/pic.png").status_code == 200
+        assert front.get("/info/pic").status_code == front.get("/").status_code == 200
         assert front.request("OPTIONS", "/upload").status_code == 204
         assert '"POST ' not in front.server.log.read_text().replace('"POST /upload HTTP/1.1" 201', "")
+
+
+def test_without_keys_facts_of_signed_images_are_told_to_nobody(tmp_path: Path) -> None:
+    with fronted(tmp_path, urls="signed", url_keys="k:a-secret-of-many-characters") as front:
+        front.server.upload(encoded(quadrants()), ident="pic")
+        for target in ("/info/pic", "/inf%6f/pic", "/images", "/image/pic.png"):
+            assert front.get(target).status_code == 403, target
 
 
 def test_what_is_too_large_is_told_as_lazypix_does(tmp_path: Path) -> None:
