@@ -17,7 +17,7 @@ from tests.engine.pictures import jpg, oriented, quadrants
 
 from lazypix import Focal, ImageReference, Library, Transform
 from lazypix.addresses import Addresses
-from lazypix.errors import BadRequest, BadTransform, SettingsError
+from lazypix.errors import BadIdent, BadRequest, BadTransform, SettingsError
 from lazypix.formats import READABLE
 from lazypix.gate import Gate
 from lazypix.markup import Html, Tags, focused, preview_url, size_of
@@ -258,3 +258,20 @@ references = st.builds(
 @given(references)
 def test_a_reference_goes_through_json_and_back(image: ImageReference) -> None:
     assert ImageReference.from_json(json.loads(json.dumps(image.to_json()))) == image
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"width": 0}, {"height": -5}, {"width": 10**30}, {"width": float("inf")}, {"width": float("nan")}, {"format": '"><b>'},
+        {"format": None}, {"thumbhash": 5}, {"ident": "../a"}, {"focus": 5}, {"focus": []},
+    ],
+)  # fmt: skip
+def test_json_that_is_no_reference_is_refused_when_it_is_read(wrong: dict[str, Any]) -> None:
+    with pytest.raises((BadRequest, BadIdent)):
+        ImageReference.from_json({"ident": "a", "width": 30, "height": 20, "format": "jpg"} | wrong)
+
+
+def test_a_picture_s_unknown_format_is_named() -> None:
+    with pytest.raises(BadRequest, match="format='jpeg2000' is not accepted; accepted: jpg"):
+        TAGS.picture(reference(), "10x", alt="", formats=["jpeg2000"])

@@ -158,6 +158,9 @@ def test_what_cannot_be_taken_is_refused_at_the_beginning(tmp_path: Path) -> Non
             library.resumable.begin(10, fields={"ident": "a/b"})
         with pytest.raises(BadRequest, match="JSON object"):
             library.resumable.begin(10, fields={"metadata": "[1]"})
+        for never_kept in ('{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}'):
+            with pytest.raises(BadUpload, match="cannot be kept"):
+                library.resumable.begin(10, fields={"metadata": never_kept})
     with opened(tmp_path) as library:
         library.add(PICTURE, ident="taken")
         with pytest.raises(IdentTaken):

@@ -16,7 +16,7 @@ from typing import Literal
 
 from lazypix.addresses import Addresses
 from lazypix.errors import BadRequest
-from lazypix.formats import by_name
+from lazypix.formats import WRITABLE, by_name
 from lazypix.plan import Limits, Plan, Probe, make_plan
 from lazypix.references import ImageReference
 from lazypix.thumbhash import average, decode, has_alpha, png
@@ -146,6 +146,9 @@ class Tags:
         Raises:
             BadTransform, BadRequest: as `img`.
         """
+        unknown = [name for name in formats if name not in WRITABLE]
+        if unknown:
+            raise BadRequest(f"format={unknown[0]!r} is not accepted; accepted: {', '.join(WRITABLE)}")
         wanted = self._wanted(image, transform)
         last = _last_format(image)
         sources = [

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazypix.errors import BadRequest
+from lazypix.formats import READABLE
 from lazypix.keys import check_ident
 from lazypix.tokens import Focal
 
 VERSION = 1
 """Of the value's own form."""
+MAX_SIDE = 10**6
+"""Pixels, more than any format has room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,19 @@ class ImageReference:
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            BadIdent, BadRequest: a part is not what it has to be; an application may have it from anywhere.
+        """
         check_ident(self.ident)
+        if not 0 < self.width <= MAX_SIDE or not 0 < self.height <= MAX_SIDE:
+            size = f"{self.width:g}x{self.height:g}"
+            raise BadRequest(f"The size {size} is not accepted; accepted: 1 to {MAX_SIDE} pixels each way")
+        if self.format not in READABLE:
+            raise BadRequest(f"format={str(self.format)[:32]!r} is not known; accepted: {', '.join(READABLE)}")
+        if self.thumbhash is not None and not isinstance(self.thumbhash, str):
+            raise BadRequest(f"A {type(self.thumbhash).__name__} is no ThumbHash; accepted: text, or nothing")
 
     def to_json(self) -> dict[str, Any]:
         """Return the value as JSON-able ones; `focus` is `[x, y]`, 0..1 from left and top."""
@@ -63,5 +78,5 @@ class ImageReference:
                 format=str(value["format"]), thumbhash=value.get("thumbhash"),
                 focus=None if focus is None else Focal(x=float(focus[0]), y=float(focus[1])), version=version,
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise BadRequest(f"This is no image reference ({type(error).__name__}: {error})") from None

@@ -32,7 +32,7 @@ from lazypix.errors import (
 from lazypix.incoming import Incoming, IncomingFolder
 from lazypix.keys import KeyScheme, check_ident
 from lazypix.originals.removing import Removals
-from lazypix.originals.uploading import UNDO_S, JobsOf, Uploads
+from lazypix.originals.uploading import UNDO_S, JobsOf, Uploads, as_json
 from lazypix.stores import BlobStore
 
 __all__ = ["ResumableUploads", "Upload", "read_metadata"]
@@ -77,7 +77,8 @@ class ResumableUploads:
         """Begin an upload of `length` bytes. `fields` are kept with it; `ident`, `filename` and `metadata` are used.
 
         Raises:
-            BadUpload: it is empty, or `metadata` is no JSON object.
+            BadUpload: it is empty, or `metadata` cannot be kept.
+            BadRequest: `metadata` is no JSON object.
             TooLarge: it is over the limit.
             BadIdent, IdentTaken: the ident is malformed, or given already.
             QuotaExceeded: the key has no room for it.
@@ -86,7 +87,7 @@ class ResumableUploads:
             raise BadUpload("The image is empty (0 bytes)")
         if length > self._max_bytes:
             raise TooLarge(f"The image is over the limit of {self._max_bytes} bytes ({self._max_bytes >> 20} MiB)")
-        read_metadata(fields.get("metadata", ""))
+        as_json(read_metadata(fields.get("metadata", "")))
         ident = fields.get("ident")
         if ident and self._catalog.states([check_ident(ident)]):
             raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced")

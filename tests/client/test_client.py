@@ -36,6 +36,7 @@ from lazypix.errors import (
     IdentTaken,
     SettingsError,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     UnknownImage,
     Unreachable,
@@ -225,6 +226,13 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize("url", ["ftp://me:secret@img.example", "me:secret@img.example", "https://a/?key=secret"])
+def test_what_may_be_a_secret_in_an_address_is_not_told(url: str) -> None:
+    with pytest.raises(SettingsError) as told:
+        Client(url)
+    assert "secret" not in str(told.value)
+
+
 def test_a_key_that_is_none_is_refused_without_showing_it(server: Server) -> None:
     for key in ("", " x", "se\ncret", "schlüssel"):
         with pytest.raises(SettingsError) as told:
@@ -374,6 +382,37 @@ def test_a_server_that_is_none_is_told() -> None:
         pytest.raises(LazypixError, match="lazypix"),
     ):
         client.get("something")
+
+
+@pytest.mark.parametrize("ask", [lambda c: c.get("a"), lambda c: c.list(), lambda c: c.variants("a")])
+def test_json_that_is_not_lazypix_s_is_told(ask: Callable[[Client], object]) -> None:
+    def answer(handler: BaseHTTPRequestHandler, _: Received) -> None:
+        body = b'{"status": "ok", "content": {"images": 5}}'
+        handler.send_response(200)
+        handler.send_header("content-length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with receiving() as other, Client(other.url, backoff=partial(Backoff, attempts=1)) as client:
+        other.answer = answer
+        with pytest.raises(Unreachable, match="not lazypix'"):
+            ask(client)
+
+
+def test_a_proxy_that_has_too_many_requests_is_asked_again() -> None:
+    asked: list[object] = []
+
+    def answer(handler: BaseHTTPRequestHandler, received: Received) -> None:
+        asked.append(received)
+        handler.send_response(429)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    with receiving() as other, Client(other.url, backoff=slowly_counted([])) as client:
+        other.answer = answer
+        with pytest.raises(TooManyRequests):
+            client.get("a")
+    assert len(asked) > 1
 
 
 def test_every_error_is_told_as_the_server_told_it() -> None:

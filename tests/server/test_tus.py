@@ -360,6 +360,7 @@ def test_the_first_piece_may_come_with_the_creation(server: Server) -> None:
         ({"Upload-Length": "9" * 30}, 400, "Upload-Length"),
         ({}, 400, "Upload-Length"),
         ({"Upload-Defer-Length": "1"}, 400, "Upload-Defer-Length is not accepted"),
+        ({"Upload-Length": "9", "Upload-Concat": "partial"}, 400, "Upload-Concat"),
         ({"Upload-Length": "9", "Upload-Metadata": "colour cmVk"}, 400, "unknown name 'colour'"),
         ({"Upload-Length": "9", "Upload-Metadata": "ident YQ==,ident Yg=="}, 400, "given twice"),
         ({"Upload-Length": "9", "Upload-Metadata": "ident ?"}, 400, "UTF-8 text in base64"),

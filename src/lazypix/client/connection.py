@@ -19,6 +19,7 @@ from lazypix.errors import (
     NotFound,
     SettingsError,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     Unreachable,
 )
@@ -27,8 +28,8 @@ from lazypix.outbound.rules import split_url
 _CONNECT_S = 10.0
 _SHOWN = 300
 _BY_STATUS: dict[int, type[LazypixError]] = {
-    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 413: TooLarge, 502: Unreachable, 503: Busy,
-    504: Unreachable,
+    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 413: TooLarge, 429: TooManyRequests,
+    502: Unreachable, 503: Busy, 504: Unreachable,
 }  # fmt: skip
 """For answers that are not lazypix' own, but a proxy's in front of it."""
 
@@ -72,12 +73,12 @@ class Connection:
         backoff: Callable[[], Backoff],
     ) -> None:
         parts = split_url(url)
+        if "@" in url:
+            raise SettingsError("server: a key does not belong into the address")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise SettingsError(
-                f"server={url[:_SHOWN]!r} is not accepted; accepted: https://<host>[:<port>][/<path>]"
+                f"server={url.partition('?')[0][:_SHOWN]!r} is not accepted; accepted: https://<host>[:<port>][/<path>]"
             )
-        if parts.username is not None or parts.password is not None:
-            raise SettingsError("server: a key does not belong into the address")
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
             raise SettingsError("key: it holds what no key holds (spaces, control characters), or nothing")
         self.url = url.rstrip("/")

@@ -202,7 +202,8 @@ class Client:
         Raises:
             BadIdent, UnknownImage: there is no such image.
         """
-        return [_read(StoredVariant.from_facts, facts) for facts in self._info(ident)["variants"]]
+        stored = _read(lambda info: list(info["variants"]), self._info(ident))
+        return [_read(StoredVariant.from_facts, facts) for facts in stored]
 
     def _info(self, ident: str) -> Any:
         return self._connection.request("GET", f"/info/{check_ident(ident)}").content
@@ -220,8 +221,8 @@ class Client:
             page = [*asked, ("limit", str(min(limit - len(found), _MOST_LISTED)))]
             page += [("before", check_ident(before))] if before is not None else []
             content = self._connection.request("GET", "/images", params=page).content
-            found += [_read(Image.from_facts, facts) for facts in content["images"]]
-            before = content["before"]
+            images, before = _read(lambda said: (list(said["images"]), said["before"]), content)
+            found += [_read(Image.from_facts, facts) for facts in images]
             if before is None:
                 break
         return found
@@ -305,7 +306,7 @@ class Client:
             BadIdent, UnknownImage: there is no such image.
         """
         content = self._connection.request("DELETE", f"/variants/{check_ident(ident)}").content
-        return int(content["dropped"]), int(content["bytes"])
+        return _read(lambda said: (int(said["dropped"]), int(said["bytes"])), content)
 
     def check(self) -> None:
         """Ask the server for a sign of life, and it its catalog and store.

@@ -311,6 +311,8 @@ def _length(request: Request) -> int:
         raise BadRequest(
             "Upload-Defer-Length is not accepted: how long the image is must be known; send Upload-Length"
         )
+    if "upload-concat" in request.headers:
+        raise BadRequest("Upload-Concat is not accepted; send an image as one upload, its pieces one after the other")
     return _number(request, "upload-length")
 
 
