@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from tests.engine import pictures as p
 from tests.engine.pictures import BLACK, BLUE, CORNERS, GREEN, RED, WHITE, YELLOW
 
@@ -108,6 +108,19 @@ def test_every_exif_orientation_is_shown_upright(file: File, orientation: int, n
         found = _seen(path, text)
         assert found.size == size
         assert p.looks_like(p.corners_of(found), CORNERS, within=20)
+
+
+@pytest.mark.parametrize("target", WRITABLE)
+@pytest.mark.parametrize("orientation", p.ORIENTATIONS)
+def test_a_viewer_has_nothing_to_turn(file: File, orientation: int, target: str) -> None:
+    """AVIF says a turn in its container (`irot`, `imir`), which Pillow tells as an EXIF orientation."""
+    path = file(p.oriented(p.quadrants(120, 80), orientation))
+    for text, size in (("60x", (60, 40)), ("60x,rotate=90", (60, 90))):
+        found = _seen(path, text, target)
+        assert not found.getexif()
+        shown = ImageOps.exif_transpose(found)
+        assert shown.size == size
+    assert p.looks_like(p.corners_of(ImageOps.exif_transpose(_seen(path, "60x", target))), CORNERS, within=20)
 
 
 @pytest.mark.parametrize("orientation", p.ORIENTATIONS)

@@ -9,6 +9,7 @@ import pyvips
 from lazypix.plan import Box, Plan, Smart
 
 PROFILE = "icc-profile-data"
+ORIENTATION = "orientation"
 _SRGB_NAMES = (b"sRGB IEC61966-2.1", "sRGB IEC61966-2.1".encode("utf-16-be"))
 # Formats in which a grey image may stay grey and keep the profile it came with.
 _GREY_PROFILES = ("jpg", "png")
@@ -81,7 +82,20 @@ def turn(image: pyvips.Image, plan: Plan) -> pyvips.Image:
     """Rotate by quarter turns and mirror."""
     if plan.turn.quarters:  # reads in another order than the sequential decoder delivers: from memory
         image = image.copy_memory().rot(f"d{plan.turn.quarters * 90}")
-    return image.fliphor() if plan.turn.mirror else image
+    return _said_to_be_upright(image.fliphor() if plan.turn.mirror else image)
+
+
+def _said_to_be_upright(image: pyvips.Image) -> pyvips.Image:
+    """Forget the orientation that the original was stored under.
+
+    The AVIF encoder would write it down as a turn of the picture, which is none of the metadata that are left out:
+    every viewer would turn what was turned already.
+    """
+    if not image.get_typeof(ORIENTATION):
+        return image
+    upright = image.copy()
+    upright.remove(ORIENTATION)
+    return upright
 
 
 def flatten(image: pyvips.Image, plan: Plan) -> pyvips.Image:
