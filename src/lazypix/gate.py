@@ -13,6 +13,7 @@ from lazypix.errors import BadSignature, LinkExpired
 from lazypix.plan import largest
 from lazypix.presets import Presets
 from lazypix.signing.links import KeyRing, Link, LinkScope
+from lazypix.tokens import Focal
 from lazypix.transform import Transform
 
 Mode = Literal["open", "signed", "presets"]
@@ -68,8 +69,8 @@ class Gate:
         """Refuse what a link of this scope is not good for.
 
         A box bounds the result's pixels, dpr included, whatever the image is. So both sides must be named, and not
-        only be covered (`fit=outside`); the whole image is refused. So is `crop`: piece by piece it would give the
-        original away at its full size.
+        only be covered (`fit=outside`); the whole image is refused. So are `crop` and a focal point: piece by piece
+        they would give the original away at its full size, the latter a long one.
 
         Raises:
             BadSignature: the transform is outside of the scope.
@@ -80,11 +81,11 @@ class Gate:
             if transform is None or not self.presets.allow(transform):
                 raise BadSignature(f"This link is good for presets only; accepted: {self.presets.names}")
             return
-        most = largest(transform) if transform is not None and transform.crop is None else None
+        most = largest(transform) if transform is not None and not _is_piece(transform) else None
         if most is None or most[0] > scope.box[0] or most[1] > scope.box[1]:
             raise BadSignature(
                 f"This link is good for sizes of up to {scope.code} pixels (times dpr); accepted: a size with both "
-                "sides, without crop, of any fit but outside"
+                "sides, without crop and focal point, of any fit but outside"
             )
 
     def _judge(self, link: Link | None, transform: Transform | None) -> int | None:
@@ -102,6 +103,11 @@ class Gate:
         if self.mode == "presets":
             raise BadSignature(f"This needs a signed link; accepted without: {self.presets.names}")
         raise BadSignature("Images are given out by signed links only; accepted: an address as it was given out")
+
+
+def _is_piece(transform: Transform) -> bool:
+    """Tell whether it cuts out a part that whoever asks may choose freely."""
+    return transform.crop is not None or isinstance(transform.gravity, Focal)
 
 
 def subject_of(ident: str) -> str:

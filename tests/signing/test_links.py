@@ -241,6 +241,9 @@ def test_a_link_is_good_for_its_image_only(ident: str, other: str, scope: LinkSc
         ("800x600", "x300", False),
         ("800x600", "300x200,fit=outside", False),
         ("800x600", "300x200,crop=0:0:10:10", False),
+        ("800x600", "800x600,fit=cover,gravity=attention", True),
+        ("800x600", "300x200,fit=cover,gravity=0.5:0.5", True),  # the middle
+        ("800x600", "300x200,fit=cover,gravity=0.2:0.5", False),
         ("800x600", "full", False),
         ("800x600", "rotate=90", False),
         ("presets", "@thumb", True),
