@@ -75,6 +75,14 @@ def test_flask_has_the_commands(flask: Flask) -> None:
     assert (done.exit_code, done.output[:8]) == (0, "lazypix ")
 
 
+def test_flasks_commands_know_the_prefix_and_settings_that_are_objects(data: Path) -> None:
+    app = Flask("presets")
+    app.config.update(LAZYPIX_DATA=data, LAZYPIX_URL_PREFIX="/media", LAZYPIX_PRESETS={"thumb": "40x30,fit=cover"})
+    Lazypix(app)
+    done = app.test_cli_runner().invoke(args=["lazypix", "url", "photo", "@thumb"])
+    assert (done.exit_code, done.output.strip()) == (0, "/media/image/40x30,fit=cover/photo.auto")
+
+
 def _open(data: Path) -> Any:
     return lambda: Library.open(data, base_url="/media")
 

@@ -35,7 +35,11 @@ def _variables(values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        tables = any(isinstance(each, dict) for each in value)
-        return json.dumps(value) if tables else ",".join(map(_text, value))
+    """Write a value as a variable has it: objects and lists of them as JSON, other lists with commas."""
+    if isinstance(value, Mapping) or (isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)):
+        return json.dumps(value, default=_plain)
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else _plain(value)
+
+
+def _plain(value: Any) -> str:
     return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)

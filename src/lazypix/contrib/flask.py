@@ -48,7 +48,8 @@ class Lazypix:
         values, prefix = _configured(app)
         settings = load(values)
         if not settings.base_url:
-            settings = load({**values, "base_url": prefix})
+            values["base_url"] = prefix
+            settings = load(values)
         library = OneAProcess(lambda: open_with(settings))
         app.extensions[NAME] = library
         app.url_map.converters["lazypix_rest"] = _Rest

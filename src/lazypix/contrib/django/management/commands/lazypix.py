@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from lazypix.cli.main import app
+from lazypix.contrib import commands
 from lazypix.contrib.django import configured
 from lazypix.contrib.django.orphans import find_orphans
 from lazypix.errors import LazypixError, SettingsError, UnknownImage
-from lazypix.setting_sources import PREFIX
 
 
 class Command(BaseCommand):
@@ -39,8 +35,8 @@ class Command(BaseCommand):
             return
         given = ["--help"] if command == "help" else [command, *arguments]
         try:
-            with _variables():
-                app(given, prog_name="manage.py lazypix")
+            values = {**configured.given(), "base_url": configured.load_settings().base_url}
+            commands.run(given, values, name="manage.py lazypix")
         except SettingsError as error:
             raise CommandError(str(error)) from None
         except SystemExit as end:
@@ -72,25 +68,3 @@ def _delete(ident: str) -> None:
         configured.library().delete(ident)
     except UnknownImage:
         return  # somebody else removed it
-
-
-@contextmanager
-def _variables() -> Iterator[None]:
-    """Say the project's settings by the variables that lazypix' command line reads, for the length of a block."""
-    values = {**configured.given(), "base_url": configured.load_settings().base_url}
-    before = dict(os.environ)
-    os.environ.update({PREFIX + name.upper(): _text(value) for name, value in values.items() if value is not None})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _text(value: Any) -> str:
-    if hasattr(value, "get_secret_value"):
-        value = value.get_secret_value()
-    tables = isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value))
-    if tables:
-        return json.dumps(value, default=str)
-    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
