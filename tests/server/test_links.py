@@ -75,6 +75,22 @@ def test_an_old_key_verifies_and_a_foreign_one_does_not(signed: Server) -> None:
     assert told(signed, links("other:a-secret-of-many-characters").url("pic", "60x", format="jpg")) == BAD
 
 
+def test_the_log_holds_no_link_and_no_ticket(tmp_path: Path) -> None:
+    ticket_key = "t:a-ticket-secret-of-many-characters"
+    with running(tmp_path / "data", urls="signed", ticket_keys=ticket_key, access_log="true", **SETTINGS) as server:
+        with server.client() as client:
+            ticket = client.post("/tickets", data={"ident": "pic"}).json()["content"]["ticket"]
+            stored = client.post(f"/upload?ticket={ticket}", files={"image": ("a.jpg", PICTURE)})
+            assert stored.status_code == 201
+        link = links().url("pic", "60x", format="jpg")
+        assert told(server, link) == (200, None)
+        until(lambda: link.rpartition(".")[0] in server.log.read_text(), 5)
+        written = server.log.read_text()
+    assert ticket.rpartition(".")[0] in written  # whose it was is told
+    assert link.rpartition(".")[2] not in written
+    assert ticket.rpartition(".")[2] not in written
+
+
 def test_facts_are_told_to_who_has_a_key_only(tmp_path: Path) -> None:
     key = "a-key-of-an-application"
     with running(tmp_path / "data", urls="signed", api_keys=key, **SETTINGS) as server, server.client() as client:
