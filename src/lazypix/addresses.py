@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from lazypix.dialects.native import address
+from lazypix.dialects import Wanted
+from lazypix.dialects.native import MOUNT, Native, address
 from lazypix.errors import BadRequest, SettingsError
+from lazypix.formats import by_extension
 from lazypix.gate import Gate, subject_of
+from lazypix.keys import check_ident
 from lazypix.presets import MARK
 from lazypix.signing.links import EXACT, LinkScope
 from lazypix.transform import Transform
@@ -60,6 +63,22 @@ class Addresses:
         chosen = EXACT if scope is None else LinkScope.parse(scope)
         self.gate.check_scope(chosen, wanted)
         return self._signed(target, chosen, expires_s, subject_of(ident))
+
+    def original(self, ident: str, format: str, *, expires_s: float | None = None) -> str:
+        """Return the address of the original as it came; `format` is its own, also one that is only read (TIFF).
+
+        Raises:
+            BadIdent, BadTransform: malformed.
+            BadRequest, SettingsError: as `url`.
+        """
+        found = by_extension(format)
+        if found is None or found.saves:
+            return self.url(ident, format=format, expires_s=expires_s)
+        whole = Wanted(ident=check_ident(ident), transform=Transform(), source_format=found.name)
+        target = MOUNT + Native().format(whole)
+        if expires_s is None and not self.gate.needs_signature(whole.transform):
+            return self.base_url + target
+        return self._signed(target, EXACT, expires_s, subject_of(ident))
 
     def plain(self, ident: str, transform: Transform | str = "full", *, format: str | None = None) -> str:
         """Return the address of a variant without a signature, whether it can be had so or not.

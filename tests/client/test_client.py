@@ -18,7 +18,7 @@ import httpx
 import pytest
 from PIL import Image as Pillow
 from tests.client.flaky import Cut, Flaky, flaky
-from tests.engine.pictures import jpg, noise, quadrants
+from tests.engine.pictures import encoded, jpg, noise, quadrants
 from tests.receiving import Received, receiving
 from tests.server.running import Server, free_port, running, stored_files
 
@@ -102,6 +102,8 @@ def test_what_is_added_is_known_and_had_back(either: Either, tmp_path: Path) -> 
     for source in (PICTURE, bytearray(PICTURE), memoryview(PICTURE), io.BytesIO(PICTURE)):
         assert either.add(source).sha256 == either.add(PICTURE).sha256
     assert either.add(PICTURE).filename is None
+    scan = encoded(quadrants(), "tiff")  # which is read, and never written
+    assert either.original(either.add(scan).ident) == scan
 
 
 def base(name: str) -> str:

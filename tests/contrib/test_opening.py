@@ -94,3 +94,11 @@ def test_a_forked_process_opens_its_own(tmp_path: Path) -> None:
     )
     sizes = done.stdout.split()
     assert (len(sizes), len(set(sizes))) == (2, 1), done.stderr
+
+
+@pytest.mark.parametrize("name", ["django", "fastapi", "flask", "wheezy"])
+def test_a_framework_that_is_missing_is_named_with_what_installs_it(name: str) -> None:
+    module = "django.fields" if name == "django" else name
+    code = f"import sys; sys.modules['{name}'] = None\nimport lazypix.contrib.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.strip().endswith(f'is not installed: pip install "lazypix[{name}]"')

@@ -21,6 +21,7 @@ from lazypix.answers import SharedAnswers
 from lazypix.cache.opening import open_cache
 from lazypix.delivery import Delivery
 from lazypix.engine.threads import ThreadEngine
+from lazypix.errors import BadTransform
 from lazypix.gate import Gate, Mode
 from lazypix.handover import NginxHandover, StoreRedirect
 from lazypix.http import Answer, Request
@@ -268,3 +269,19 @@ def test_a_large_original_needs_a_link_as_well(library: Library) -> None:
     assert told(delivery.answer(get(f"/image/large.png?{box}"))) == BAD
     assert delivery.answer(get(f"/image/100x100,fit=cover/large.webp?{box}")).status == 200
     assert delivery.answer(get(library.url("large", format="png"))).status == 200
+
+
+@pytest.mark.parametrize("format_name", ["tiff", "tif", "png"])
+@pytest.mark.parametrize("expires_s", [None, 60.0])
+def test_the_original_has_an_address_in_whatever_format_it_came(
+    library: Library, format_name: str, expires_s: float | None
+) -> None:
+    data = encoded(quadrants(120, 80), "png" if format_name == "png" else "tiff")
+    image = library.add(data)
+    url = library.addresses.original(image.ident, format_name, expires_s=expires_s)
+    delivery = Delivery(library)
+    answer = delivery.answer(get(url))
+    assert (answer.status, headers(answer)["content-length"]) == (200, str(len(data)))
+    assert told(delivery.answer(get(url.partition("?")[0]))) == BAD
+    with pytest.raises(BadTransform, match="exe"):
+        library.addresses.original(image.ident, "exe")

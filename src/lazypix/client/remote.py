@@ -236,7 +236,7 @@ class Client:
             OriginalDamaged, BlobMissing: the store does not have it any more as it was.
         """
         image = self.get(ident)
-        body = self._image(ident, Transform(), image.format).body
+        body = self._at(self.addresses.original(ident, image.format)).body
         if hashlib.sha256(body).hexdigest() != image.sha256:
             raise OriginalDamaged(f"The bytes of {ident} are not those that were uploaded")
         return body
@@ -277,10 +277,9 @@ class Client:
         if format is not None:
             wanted = wanted.with_format(format)
         decided = wanted if wanted.format else wanted.as_format(natural_format(image, wanted))
-        return Variant(image=image, transform=decided, body=self._image(ident, decided, None).body)
+        return Variant(image=image, transform=decided, body=self._at(self.addresses.url(ident, decided)).body)
 
-    def _image(self, ident: str, transform: Transform, format: str | None) -> Reply:
-        address = self.addresses.url(ident, transform, format=format)
+    def _at(self, address: str) -> Reply:
         return self._connection.request("GET", address.removeprefix(self.addresses.base_url))
 
     def url(

@@ -54,6 +54,11 @@ def test_an_image_field_works_as_it_is(shop: Library) -> None:
     assert shop.list() == []
 
 
+def test_an_original_that_browsers_do_not_show_has_an_address_all_the_same(shop: Library) -> None:
+    name = images().save("scan.tif", ContentFile(encoded(quadrants(), "tiff")))
+    assert images().url(name) == f"/media/image/{ident_of(name)}.tiff"
+
+
 def test_the_storage_s_own_methods(shop: Library) -> None:
     name = images().save("a/b.png", ContentFile(PNG))
     assert images().exists(name)

@@ -2,3 +2,8 @@
 
 Needs Django 5.2 or later: `pip install "lazypix[django]"`. The application goes into `INSTALLED_APPS` by this name.
 """
+
+try:
+    import django as _  # noqa: F401
+except ImportError as error:
+    raise ImportError('Django is not installed: pip install "lazypix[django]"') from error

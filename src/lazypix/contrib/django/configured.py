@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-try:
-    from django.conf import settings
-except ImportError as error:
-    raise ImportError('Django is not installed: pip install "lazypix[django]"') from error
+from django.conf import settings
 from django.core.signals import setting_changed
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 

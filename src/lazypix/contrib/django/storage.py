@@ -140,7 +140,7 @@ class LazypixStorage(Storage):
         found = _NAME.fullmatch(name or "")
         if found is None:
             return str(self._other(name or "").url(name))
-        return configured.addresses().url(found["ident"], format=found["extension"])
+        return configured.addresses().original(found["ident"], found["extension"])
 
     def get_created_time(self, name: str) -> datetime:
         """Return when an image was stored: aware if `USE_TZ` is set, else in the local time zone."""
