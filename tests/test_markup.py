@@ -275,3 +275,7 @@ def test_json_that_is_no_reference_is_refused_when_it_is_read(wrong: dict[str, A
 def test_a_picture_s_unknown_format_is_named() -> None:
     with pytest.raises(BadRequest, match="format='jpeg2000' is not accepted; accepted: jpg"):
         TAGS.picture(reference(), "10x", alt="", formats=["jpeg2000"])
+
+
+def test_a_text_that_is_missing_in_a_template_leaves_the_attribute_there() -> None:
+    assert 'alt=""' in TAGS.img(reference(), "10x", alt=cast(str, None))

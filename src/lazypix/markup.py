@@ -120,7 +120,7 @@ class Tags:
             "srcset": srcset if ", " in srcset or (widths and srcset) else None,
             "width": width,
             "height": height,
-            "alt": alt,
+            "alt": alt or "",  # a template's variable may be None; without the attribute the address is read aloud
             "loading": None if attributes.get("fetchpriority") == "high" else "lazy",
             "decoding": "async",
         }
