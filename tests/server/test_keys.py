@@ -191,7 +191,7 @@ def test_the_command_line_lists_keys_and_says_what_is_wrong(tmp_path: Path) -> N
     key = Key(data, "upload", "delete", max_images=12)
     listed = lazypix(data, "list").stdout
     assert key.id in listed
-    assert "upload,delete" in listed
+    assert {"key", "upload,", "delete"} <= set(listed.split())
     assert key.text.split("_", 2)[2] not in listed
     assert json.loads(lazypix(data, "list", "--json").stdout)[0]["max_images"] == 12
     unknown = lazypix(data, "revoke", "nobody")
@@ -199,3 +199,13 @@ def test_the_command_line_lists_keys_and_says_what_is_wrong(tmp_path: Path) -> N
     size = lazypix(data, "add", "x", "--max-bytes", "10 apples")
     assert size.returncode == 2
     assert "max-bytes='10 apples' is not accepted" in size.stderr
+
+
+def test_keys_with_quotas_are_listed_by_name_on_a_narrow_terminal(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    quotas = ("--max-images", "10000", "--max-bytes", "10G", "--per-minute", "600")
+    assert lazypix(data, "add", "shop", "--scope", "upload", "--scope", "delete", *quotas).returncode == 0
+    listed = lazypix(data, "list")
+    assert "shop" in listed.stdout
+    assert "0 of 10000" in listed.stdout
+    assert "0 of 10G" in listed.stdout

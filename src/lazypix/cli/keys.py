@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -57,8 +58,9 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([record.facts() for record in found])
         return
-    whole = [Column(name, no_wrap=True) for name in ("id", "scopes", "images", "bytes", "a minute", "revoked")]
-    table = Table(*whole, "name", box=None)
+    whole = [Column(name, no_wrap=True) for name in ("images", "bytes", "a minute", "revoked")]
+    name = Column("name", min_width=8, overflow="fold")
+    table = Table(Column("id", no_wrap=True), name, "scopes", *whole, box=None)
     for record in found:
         table.add_row(*(escape(text) for text in _row(record)))
     out.print(table)
@@ -81,13 +83,19 @@ def revoke(
 
 def _row(record: KeyRecord) -> tuple[str, ...]:
     quotas = record.quotas
-    images, size = _of(record.images, quotas.max_images), _of(record.bytes, quotas.max_bytes)
+    images, size = _of(record.images, quotas.max_images), _of(record.bytes, quotas.max_bytes, _short)
     revoked = record.revoked.isoformat()[:10] if record.revoked else ""
-    return (record.id, ",".join(record.scopes), images, size, str(quotas.per_minute or ""), revoked, record.name)
+    return (record.id, record.name, ", ".join(record.scopes), images, size, str(quotas.per_minute or ""), revoked)
 
 
-def _of(used: int, most: int) -> str:
-    return f"{used} of {most}" if most else str(used)
+def _of(used: int, most: int, text: Callable[[int], str] = str) -> str:
+    return f"{text(used)} of {text(most)}" if most else text(used)
+
+
+def _short(size: int) -> str:
+    """Write a number of bytes in the units of `--max-bytes`, to three digits; `--json` has them all."""
+    unit = max((name for name in _UNITS if size >> _UNITS[name]), key=_UNITS.__getitem__, default="")
+    return f"{float(f'{size / (1 << _UNITS[unit]):.3g}'):g}{unit}"
 
 
 def _bytes(text: str) -> int:
