@@ -79,6 +79,12 @@ def test_quality_decides_how_large_and_how_true(file: File, name: str) -> None:
     assert errors[1] < 4
 
 
+def test_what_libvips_does_is_no_news_in_an_applications_log(file: File, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    _render(file(p.encoded(p.photograph(150, 100))), "60x,rotate=90", "webp")
+    assert caplog.records == []
+
+
 def test_a_jpeg_is_progressive(file: File) -> None:
     found = _seen(file(p.encoded(p.quadrants())), "full", "jpg")
     assert found.info.get("progressive") == 1
