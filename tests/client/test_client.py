@@ -377,6 +377,16 @@ def test_pieces_that_are_no_image_are_refused_and_gone(client: Client, server: S
     assert stored_files(server.data) == files
 
 
+def test_why_an_upload_was_refused_is_told_although_an_answer_was_lost(proxy: Flaky) -> None:
+    for after in range(300, 1800, 150):  # among them the answer to the last piece
+        proxy.cuts = [Cut(way="back", after=after)]
+        with (
+            Client(proxy.url, KEY, resumable_bytes=10, backoff=slowly_counted([])) as pieces,
+            pytest.raises(UnsupportedImage),
+        ):
+            pieces.add(b"no image" * 100)
+
+
 def test_a_server_that_is_none_is_told() -> None:
     with (
         receiving() as other,

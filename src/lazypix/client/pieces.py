@@ -78,6 +78,8 @@ class PiecewiseUpload:
         if noted is not None:
             with suppress(NotFound):  # it was not gone on with for too long: begun anew
                 return self._noted(notes, name, noted)
+        with suppress(NotFound):  # it has ended, and the answer that says why was lost: sent once more it is told
+            return self._noted(notes, name, self._begin())
         return self._noted(notes, name, self._begin())
 
     def _noted(self, notes: Notes, name: str, upload: str) -> str:
