@@ -19,8 +19,8 @@ from lazypix.plan import Limits, Plan, Probe
 # No operation is asked for twice here; the cache would only hold on to memory and files.
 pyvips.cache_set_max(0)
 pyvips.block_untrusted_set(True)
-# libvips tells each of its steps at the level INFO: several lines a picture, in the log of every application and worker
-# that logs at that level. Who set a level keeps it.
+# libvips tells each of its steps at the level INFO: several lines a picture, in the log of every application and
+# worker that logs at that level. Who set a level keeps it.
 if logging.getLogger("pyvips").level == logging.NOTSET:
     logging.getLogger("pyvips").setLevel(logging.WARNING)
 
