@@ -501,3 +501,9 @@ def test_what_is_written_is_what_is_read(ident: str, wanted: Transform) -> None:
     path, query = split(link)
     assert parse(Target.split(path, split_query(query)[0], MOUNT)) == Wanted(ident=ident, transform=wanted)
     assert issubclass(BadSignature, Forbidden)
+
+
+@pytest.mark.parametrize("expires_at", [0, -1])
+def test_an_expiry_that_would_be_written_as_never_is_refused(expires_at: int) -> None:
+    with pytest.raises(BadRequest, match=f"expires_at={expires_at} is not accepted"):
+        RING.sign("/image/cat.jpg", expires_at=expires_at)

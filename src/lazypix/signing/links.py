@@ -168,8 +168,10 @@ class KeyRing:
         `subject` is the path that a scope other than exact is bound to.
 
         Raises:
-            BadRequest: the target is not percent-encoded, or signed already.
+            BadRequest: the target is not percent-encoded, or signed already; or the moment lies before 1970.
         """
+        if expires_at is not None and expires_at <= 0:  # written down as 0, which says: never
+            raise BadRequest(f"expires_at={expires_at} is not accepted; accepted: seconds since 1970")
         key = self.keys[0]  # there is one: whoever signs has made sure
         if not _is_plain(target) or "#" in target:
             raise BadRequest(f"{target[:64]!r} cannot be signed; accepted: a percent-encoded path and query")
