@@ -1,1 +1,1 @@
-"""The HTTP server: the only asynchronous code. `run.serve` starts it, `app` is what it serves."""
+"""The HTTP server, which is asynchronous. `run.serve` starts it, `app` is what it serves."""

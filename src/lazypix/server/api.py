@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -27,6 +26,7 @@ from lazypix.library import Library
 from lazypix.orders import Wish, warm_jobs
 from lazypix.originals.uploading import JobsOf
 from lazypix.plan import check_size
+from lazypix.resumable import read_metadata
 from lazypix.server.access import WriteAccess
 from lazypix.server.endpoints import Endpoint, Endpoints, Handler, finish_first
 from lazypix.server.forms import IMAGE, Form, receive_form
@@ -208,7 +208,7 @@ class Api(Endpoints):
             raise BadUpload(f"The form has no field 'image'; accepted: {accepted}")
         if image is not None and image.size and url:
             raise BadUpload("The form has the fields 'image' and 'url'; accepted: one of them")
-        metadata, filename = _metadata(form.fields.get("metadata", "")), form.fields.get("filename") or None
+        metadata, filename = read_metadata(form.fields.get("metadata", "")), form.fields.get("filename") or None
         # Shielded: when the client goes away now, the image is either stored whole or not at all.
         store = partial(
             self._library.add_incoming, ident=ident and check_ident(ident), metadata=metadata, jobs=jobs, owner=owner
@@ -260,18 +260,6 @@ class Api(Endpoints):
                 if name not in accepted:
                     raise BadUpload(f"Unknown field {name[:40]!r}; accepted: {', '.join(accepted)}")
             yield form
-
-
-def _metadata(text: str) -> dict[str, Any]:
-    if not text.strip():
-        return {}
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise BadRequest(f"metadata={text[:64]!r} is not accepted; accepted: a JSON object")
-    return metadata
 
 
 def _content(ident: str, sizes: list[Size]) -> dict[str, object]:
