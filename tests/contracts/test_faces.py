@@ -100,7 +100,8 @@ def _links() -> dict[str, str]:
     addresses = Addresses(gate=Gate(ring=ring))
     past = Addresses(gate=Gate(ring=ring, clock=lambda: 1_000_000_000))
     old = Addresses(gate=Gate(ring=KeyRing.of(URL_KEYS.split(",")[1:])))
-    good = addresses.url("photo", "120x90,fit=cover,gravity=0.3:0.7", format="jpg", expires_s=86_400)
+    # For longer than images are cached for, so that `max-age` is the same however late this link is asked for.
+    good = addresses.url("photo", "120x90,fit=cover,gravity=0.3:0.7", format="jpg", expires_s=30 * 86_400)
     box = addresses.url("photo", "64x64,fit=cover", format="jpg", scope="100x100")
     return {
         "signed": good,
