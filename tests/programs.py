@@ -184,7 +184,8 @@ def seaweedfs(folder: Path) -> Iterator[Program]:
 
 def _has_bucket(program: Program, bucket: str) -> bool:
     """Make a bucket, as the first object in it does with this server; it may not be ready for that at once."""
-    query = {"endpoint": f"http://{program.address}", "region": "us-east-1"}
+    # Short: a signal is looked at when obstore is done, not before.
+    query = {"endpoint": f"http://{program.address}", "region": "us-east-1", "timeout": "5", "retries": "0"}
     secrets = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     with closing(open_store(f"s3://{bucket}/?{urlencode(query)}", secrets=secrets)) as store:
         try:
