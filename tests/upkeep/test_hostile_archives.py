@@ -127,6 +127,19 @@ def test_facts_that_cannot_be_are_refused_by_name(opened: Open, one: bytes, key:
     assert all_blobs(target) == []
 
 
+@pytest.mark.parametrize("preview", ["no", "~~~~", 5, "A" * 400])
+def test_a_preview_that_is_none_is_refused(opened: Open, one: bytes, preview: object) -> None:
+    archive = edited(one, "cat/image.json", lambda facts: facts["probe"].update(thumbhash=preview))
+    with pytest.raises(BadArchive, match="thumbhash="):
+        imported(opened(), archive)
+
+
+def test_an_archive_from_before_there_were_previews_is_taken(opened: Open, one: bytes) -> None:
+    archive = edited(one, "cat/image.json", lambda facts: facts["probe"].pop("thumbhash"))
+    assert imported(target := opened(), archive, trust=True).copied == 1
+    assert target.get("cat").probe.thumbhash is None
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"])
 def test_json_that_is_none_is_refused(opened: Open, one: bytes, data: bytes) -> None:
     head, _, origin, end = members(one).items()

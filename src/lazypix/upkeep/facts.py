@@ -15,10 +15,12 @@ from lazypix.formats import READABLE, WRITABLE
 from lazypix.keys import check_ident
 from lazypix.originals.uploading import as_json
 from lazypix.plan import Probe
+from lazypix.thumbhash import average
 from lazypix.transform import Transform
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MOST = 2**31 - 1
+_LONGEST_HASH = 64
 _MOST_BYTES = 2**62
 
 
@@ -41,6 +43,7 @@ def write_facts(image: Image, state: State, variants: Iterable[StoredVariant] = 
             "frames": probe.frames,
             "orientation": probe.orientation,
             "alpha": probe.alpha,
+            "thumbhash": probe.thumbhash,
         },
         "variants": [
             {
@@ -81,6 +84,7 @@ def read_facts(name: str, data: bytes) -> tuple[Image, State, list[StoredVariant
             frames=probe.number("frames", 1, _MOST),
             orientation=probe.number("orientation", 1, 8),
             alpha=probe.values.get("alpha") is True,
+            thumbhash=probe.thumbhash(),
         ),
     )
     if name != f"{_known(name, image.ident)}/image.json":
@@ -141,6 +145,16 @@ class _Facts:
     def sha256(self) -> str:
         value = self.text("sha256")
         return value if _SHA256.fullmatch(value) else self._refuse("sha256", "64 hex digits")
+
+    def thumbhash(self) -> str | None:
+        if self.values.get("thumbhash") is None:  # of an image, or in an archive, from before there were any
+            return None
+        value = self.text("thumbhash")
+        try:
+            average(value)
+        except ValueError:
+            self._refuse("thumbhash", "a ThumbHash in base64")
+        return value if len(value) <= _LONGEST_HASH else self._refuse("thumbhash", "a ThumbHash in base64")
 
     def metadata(self) -> Mapping[str, Any]:
         try:
