@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,9 +26,10 @@ LOOKERS = 16
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Answer]]
 Endpoint = Callable[[Request], Awaitable[AnswerResponse]]
+Place = Callable[[], AbstractAsyncContextManager[None]]
 
 
-class Endpoints:
+class Endpoints(ABC):
     """Some routes of the server. Closed when it ends."""
 
     def __init__(self, settings: Settings, access: WriteAccess, library: Library) -> None:
@@ -35,9 +38,9 @@ class Endpoints:
         self._library = library
         self._looking = ThreadPoolExecutor(LOOKERS, thread_name_prefix="lazypix-api")
 
+    @abstractmethod
     def routes(self) -> list[Route]:
         """Return the routes, for Starlette's router."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Wait for what is being done in threads."""
@@ -89,6 +92,21 @@ class Endpoints:
             return await asyncio.wait_for(task, seconds)
         except TimeoutError:
             raise Busy(f"Store or catalog did not answer within {seconds:g} seconds; ask again later") from None
+
+
+class StoringEndpoints(Endpoints):
+    """Routes that store what they receive. `place` holds one of the places for uploads, which all of them share."""
+
+    def __init__(self, settings: Settings, access: WriteAccess, library: Library, place: Place) -> None:
+        super().__init__(settings, access, library)
+        self._place = place
+        # Storing waits for the image's decoding, or for the store; it must not keep others from their threads.
+        self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-storing")
+
+    def close(self) -> None:
+        """Finish what is being stored."""
+        self._storing.shutdown(wait=True)
+        super().close()
 
 
 async def finish_first(work: Awaitable[T]) -> T:

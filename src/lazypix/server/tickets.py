@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +24,7 @@ from lazypix.incoming import Incoming
 from lazypix.library import Library
 from lazypix.resumable import read_metadata
 from lazypix.server.access import WriteAccess
-from lazypix.server.endpoints import Endpoints, finish_first
+from lazypix.server.endpoints import Place, StoringEndpoints, finish_first
 from lazypix.server.forms import IMAGE, Form, receive_form
 from lazypix.server.wishes import echoed
 from lazypix.settings import Settings
@@ -40,25 +39,12 @@ _FIELDS_BYTES = 1024 * 1024
 _MOST_DIGITS = 15
 
 
-class TicketEndpoints(Endpoints):
-    """`POST /tickets`, `POST /upload?ticket=…`, `POST /finalise?ticket=…`. `place`: as `Tus`."""
+class TicketEndpoints(StoringEndpoints):
+    """`POST /tickets`, `POST /upload?ticket=…`, `POST /finalise?ticket=…`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        access: WriteAccess,
-        library: Library,
-        place: Callable[[], AbstractAsyncContextManager[None]],
-    ) -> None:
-        super().__init__(settings, access, library)
-        self._place = place
+    def __init__(self, settings: Settings, access: WriteAccess, library: Library, place: Place) -> None:
+        super().__init__(settings, access, library, place)
         self._tickets = library.tickets
-        self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-ticket")
-
-    def close(self) -> None:
-        """Finish the uploads that are being stored."""
-        self._storing.shutdown(wait=True)
-        super().close()
 
     def routes(self) -> list[Route]:
         """Return the routes, for Starlette's router: before that of uploads with a key."""

@@ -12,9 +12,7 @@ import binascii
 import hashlib
 import hmac
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -40,7 +38,7 @@ from lazypix.library import Library
 from lazypix.originals.uploading import JobsOf
 from lazypix.resumable import Upload
 from lazypix.server.access import WriteAccess, preflight
-from lazypix.server.endpoints import Endpoint, Endpoints, Handler, finish_first
+from lazypix.server.endpoints import Endpoint, Handler, Place, StoringEndpoints, finish_first
 from lazypix.server.forms import ClientGone
 from lazypix.server.send import AnswerResponse
 from lazypix.server.wishes import jobs_for
@@ -65,27 +63,13 @@ _NO_STORE = (b"cache-control", b"no-store")
 _MOST_DIGITS = 18
 
 
-class Tus(Endpoints):
-    """The routes of uploads in pieces. `place` holds one of the places for uploads."""
+class Tus(StoringEndpoints):
+    """The routes of uploads in pieces."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        access: WriteAccess,
-        library: Library,
-        place: Callable[[], AbstractAsyncContextManager[None]],
-    ) -> None:
-        super().__init__(settings, access, library)
-        self._place = place
+    def __init__(self, settings: Settings, access: WriteAccess, library: Library, place: Place) -> None:
+        super().__init__(settings, access, library, place)
         self._rules = make_rules(settings)
         self._resumable = library.resumable
-        # The last piece waits for the image's decoding, and others for the store.
-        self._storing = ThreadPoolExecutor(settings.uploads, thread_name_prefix="lazypix-tus")
-
-    def close(self) -> None:
-        """Finish the pieces that are being stored."""
-        self._storing.shutdown(wait=True)
-        super().close()
 
     def routes(self) -> list[Route]:
         """Return the routes, for Starlette's router."""
