@@ -21,6 +21,7 @@ from tests.client.flaky import Cut, Flaky, flaky
 from tests.engine.pictures import encoded, jpg, noise, quadrants
 from tests.receiving import Received, receiving
 from tests.server.running import Server, free_port, running, stored_files
+from tests.waiting import until
 
 from lazypix import Client, Image, LazypixError, Library, Transform
 from lazypix.catalog import Search
@@ -119,9 +120,7 @@ def test_variants_are_made_listed_and_dropped(either: Either) -> None:
     )  # fmt: skip
     assert Pillow.open(io.BytesIO(made.body)).size == (60, 45)
     assert either.variant(ident, Transform.parse("20x")).media_type == "image/jpeg"
-    deadline = time.monotonic() + 20
-    while len(either.variants(ident)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)  # a server stores what it has delivered
+    until(lambda: len(either.variants(ident)) == 2)  # a server stores what it has delivered
     assert sorted(v.facts()["name"] for v in either.variants(ident)) == ["20x.jpg", "60x45,fit=cover.webp"]
     if isinstance(either, Client):
         assert either.purge(ident)[0] == 2

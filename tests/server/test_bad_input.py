@@ -563,3 +563,9 @@ def read_answer_keeping(connection: socket.socket) -> RawAnswer:
 def test_the_server_still_works_after_all_this(server: Server) -> None:
     ident = server.upload(PNG)
     assert server.picture(f"/image/60x40/{ident}.webp").size == (60, 40)
+
+
+def test_an_image_in_a_field_of_another_name_is_told_where_it_belongs(server: Server) -> None:
+    with server.client() as client:
+        answer = client.post("/upload", files={"immage": ("a.jpg", bytes(100_000))})
+    refused(answer, 413, "too_large", "'immage'", "65536 bytes", "field 'image'")

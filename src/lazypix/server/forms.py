@@ -169,7 +169,10 @@ class _Receiver:
             self._waiting.append(piece)
             self.waiting_bytes += len(piece)
         elif len(self._value) + len(piece) > MAX_FIELD_BYTES:
-            raise TooLarge(f"The field {self._name[:64]!r} is over the limit of {MAX_FIELD_BYTES} bytes")
+            raise TooLarge(
+                f"The field {self._name[:64]!r} is over the limit of {MAX_FIELD_BYTES} bytes; an image stands in the "
+                f"field {IMAGE!r}"
+            )
         else:
             self._value += piece
 
