@@ -27,6 +27,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from tests.ports import free_port, free_ports
 from tests.waiting import until
 
 from lazypix.errors import StoreFailed
@@ -86,25 +87,6 @@ def find(name: str, *folders: str | Path) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, below those that outgoing connections are given."""
-    sockets: list[socket.socket] = []
-    try:
-        while len(sockets) < count:
-            port = 10_000 + int.from_bytes(os.urandom(2), "big") % 20_000
-            taken = socket.socket()
-            try:
-                taken.bind(("127.0.0.1", port))
-            except OSError:
-                taken.close()
-                continue
-            sockets.append(taken)
-        return [taken.getsockname()[1] for taken in sockets]
-    finally:
-        for taken in sockets:
-            taken.close()
 
 
 @contextmanager
@@ -199,7 +181,7 @@ def _has_bucket(program: Program, bucket: str) -> bool:
 @contextmanager
 def rclone_s3(folder: Path, *, port: int | None = None) -> Iterator[Program]:
     """Run a poor S3 server: it ignores conditional puts, and answers ranges with everything."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     root = folder / "root"
     (root / "bucket").mkdir(parents=True, exist_ok=True)
     keys = f"{ACCESS_KEY},{SECRET_KEY}"
@@ -214,7 +196,7 @@ def rclone_s3(folder: Path, *, port: int | None = None) -> Iterator[Program]:
 @contextmanager
 def azurite(folder: Path) -> Iterator[Program]:
     """Run Azure's blob storage emulator."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [
         find("azurite-blob", ROOT / ".programs" / "node_modules" / ".bin"), "--blobHost", "127.0.0.1", "--blobPort",
         str(port), "--location", str(folder), "--skipApiVersionCheck", "--disableTelemetry", "--silent",
@@ -227,7 +209,7 @@ def azurite(folder: Path) -> Iterator[Program]:
 @contextmanager
 def redis(folder: Path, *, port: int | None = None) -> Iterator[Program]:
     """Run a Redis server without persistence."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     command = [
         find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir",
         str(folder),
@@ -239,7 +221,7 @@ def redis(folder: Path, *, port: int | None = None) -> Iterator[Program]:
 @contextmanager
 def memcached(folder: Path, *, port: int | None = None) -> Iterator[Program]:
     """Run a memcached server."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     user = ["-u", "nobody"] if os.getuid() == 0 else []
     command = [find("memcached"), *user, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64"]
     with running(command, port, listens, log=folder / "memcached.log") as program:
@@ -294,7 +276,7 @@ def postgres(*, port: int | None = None, folder: Path | None = None) -> Iterator
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     initdb = find("initdb", *versions)
     user = _postgres_user()
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     made = None
     if folder is None:
         made = folder = Path(

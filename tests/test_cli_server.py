@@ -16,7 +16,8 @@ import httpx
 import pytest
 from PIL import Image
 from tests.engine.pictures import jpg, noise, quadrants
-from tests.server.running import Server, clean_environment, free_port, running
+from tests.ports import free_port
+from tests.server.running import Server, clean_environment, running
 from typer.testing import CliRunner
 
 from lazypix.cli.main import app

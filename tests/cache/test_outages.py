@@ -15,6 +15,7 @@ from typing import Protocol
 import pytest
 from redis import Redis
 from tests import programs
+from tests.ports import free_port
 from tests.waiting import WAIT_S, until
 
 from lazypix.cache import Cache, CacheFailed
@@ -64,7 +65,7 @@ class Counting(ProcessCache):
 
 
 def test_a_server_that_is_not_there_fails(name: str) -> None:
-    (port,) = programs.free_ports(1)
+    port = free_port()
     with closing(_adapter(name, port)) as cache:
         for _ in range(2):
             with pytest.raises(CacheFailed, match="refused"):
@@ -99,7 +100,7 @@ def _open_to(port: int) -> int:
 
 
 def test_a_server_that_was_restarted_costs_one_failure_at_most(name: str, tmp_path: Path) -> None:
-    (port,) = programs.free_ports(1)
+    port = free_port()
     with closing(_adapter(name, port)) as cache:
         with START[name](tmp_path, port=port) as server:
             cache.set("a", b"1", ttl_s=60)
@@ -113,7 +114,7 @@ def test_a_server_that_was_restarted_costs_one_failure_at_most(name: str, tmp_pa
 
 
 def test_a_server_that_was_restarted_unnoticed_costs_one_failure_at_most(name: str, tmp_path: Path) -> None:
-    (port,) = programs.free_ports(1)
+    port = free_port()
     with closing(_adapter(name, port)) as cache:
         with START[name](tmp_path, port=port) as server:
             _connections(cache, server, 5)
@@ -324,7 +325,7 @@ def _tls(folder: Path) -> tuple[Path, Path]:
 
 def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     certificate, key = _tls(tmp_path)
-    (port,) = programs.free_ports(1)
+    port = free_port()
     command = [
         programs.find("redis-server"), "--port", "0", "--tls-port", str(port), "--tls-cert-file", str(certificate),
         "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no", "--save", "",

@@ -19,8 +19,9 @@ import pytest
 from PIL import Image as Pillow
 from tests.client.flaky import Cut, Flaky, flaky
 from tests.engine.pictures import encoded, jpg, noise, quadrants
+from tests.ports import free_port
 from tests.receiving import Received, receiving
-from tests.server.running import Server, free_port, running, stored_files
+from tests.server.running import Server, running, stored_files
 from tests.waiting import until
 
 from lazypix import Client, Image, LazypixError, Library, Transform

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 from redis import Redis
 from tests import programs
+from tests.ports import free_port
 from tests.programs import Postgres
 from tests.waiting import until
 
@@ -359,7 +360,7 @@ def test_none_hears_nothing_and_needs_nothing() -> None:
 
 
 def test_a_server_that_comes_later_is_listened_to(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (port,) = programs.free_ports(1)
+    port = free_port()
     listener = Listener()
     with caplog.at_level(logging.WARNING), closing(open_changes(f"redis://127.0.0.1:{port}")) as changes:
         changes.subscribe(listener.heard, listener.miss)

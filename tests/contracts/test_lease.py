@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from tests import programs
+from tests.ports import free_port
 from tests.waiting import WAIT_S, until
 
 from lazypix.cache.servers import RedisServer
@@ -328,7 +329,7 @@ def test_closing_twice_is_harmless_and_releases_nothing(request: pytest.FixtureR
 @pytest.mark.parametrize("name", ["redis", "memcached"])
 def test_a_server_that_lost_its_memory_goes_on_above(name: str, tmp_path: Path) -> None:
     start = {"redis": programs.redis, "memcached": programs.memcached}[name]
-    (port,) = programs.free_ports(1)
+    port = free_port()
 
     def opened() -> Leases:
         if name == "redis":

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.server.running import START_S, Server, clean_environment, free_port, kill
+from tests.ports import free_port
+from tests.server.running import START_S, Server, clean_environment, kill
 from tests.waiting import until
 
 HERE = Path(__file__).parent

@@ -15,6 +15,7 @@ from kombu.connection import Connection
 from tests import programs
 from tests.engine.pictures import jpg, noise
 from tests.fleet.workers import Worker, celery
+from tests.ports import free_port
 from tests.programs import Program
 from tests.server.running import Server, running
 from tests.waiting import until
@@ -104,7 +105,7 @@ def run_broker(kind: str, folder: Path, port: int) -> AbstractContextManager[Pro
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp(request.param)
-    (port,) = programs.free_ports(1)
+    port = free_port()
     with ExitStack() as stack:
         broker = stack.enter_context(run_broker(request.param, folder, port))
         server = stack.enter_context(running(folder / "data", **settings(request.param, port)))

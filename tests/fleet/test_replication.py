@@ -18,6 +18,7 @@ import pytest
 from tests import programs
 from tests.engine.pictures import jpg, noise
 from tests.fleet.machines import machines, shared_settings
+from tests.ports import free_port
 from tests.programs import ACCESS_KEY, SECRET_KEY, Program
 from tests.receiving import Received, Receiver, receiving
 from tests.server.running import Server, clean_environment
@@ -87,7 +88,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "cloud").mkdir()
-    (port,) = programs.free_ports(1)
+    port = free_port()
     prefix = uuid.uuid4().hex
     keys = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     cloud = f"s3://bucket?endpoint=http://127.0.0.1:{port}&region=us-east-1&checksum=none&timeout=5&retries=1"

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 from tests.engine.pictures import jpg, quadrants
 from tests.fleet.machines import machines, shared_settings
+from tests.ports import free_port
 from tests.programs import Program
 from tests.server.nginx import nginx
-from tests.server.running import Server, clean_environment, free_port, members, wait_until_ready
+from tests.server.running import Server, clean_environment, members, wait_until_ready
 from tests.waiting import until
 
 PICTURE = jpg(quadrants(300, 200))

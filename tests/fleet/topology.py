@@ -26,9 +26,10 @@ from skimage import data
 from tests import programs
 from tests.fleet.machines import machines, shared_settings
 from tests.fleet.workers import Worker, celery
+from tests.ports import free_port
 from tests.programs import Program
 from tests.server.nginx import nginx
-from tests.server.running import Server, clean_environment, free_port
+from tests.server.running import Server, clean_environment
 from tests.waiting import until
 
 from lazypix.stores import BlobStore

@@ -23,13 +23,13 @@ import httpx
 import pytest
 from PIL import Image
 from tests.fleet.workers import Worker, celery
+from tests.ports import free_port
 from tests.programs import (
     ACCESS_KEY,
     PUBLIC_BUCKET,
     ROOT,
     SECRET_KEY,
     Program,
-    free_ports,
     listens,
     memcached,
     redis,
@@ -181,7 +181,7 @@ def shop(seaweedfs: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @contextmanager
 def pages(shop: Shop, *, log: Path | None = None, **others: str) -> Iterator[str]:
     """Run the application's pages under gunicorn; give their URL."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [
         "/usr/bin/env", "-i", *(f"{name}={value}" for name, value in shop.environment(**others).items()),
         sys.executable, "-W", "ignore", "-m", "gunicorn", "-w", "1", "--threads", "16", "-b", f"127.0.0.1:{port}",
@@ -354,7 +354,7 @@ def test_without_memcached_all_is_answered_and_stored(shop: Shop) -> None:
 
 def test_without_a_broker_the_image_is_answered(shop: Shop) -> None:
     shop.storage(105).store_origin(f"{shop.source}/900x602.jpg", "4000x4000")
-    dead, log = f"redis://127.0.0.1:{free_ports(1)[0]}/0", shop.folder / "without-broker.log"
+    dead, log = f"redis://127.0.0.1:{free_port()}/0", shop.folder / "without-broker.log"
     with pages(shop, log=log, SHOP_BROKER=dead) as page:
         assert [ask(page, "105?size=30x20").status_code for _ in range(3)] == [200] * 3
     assert log.read_text().count("30x20 of 105 is not being stored: no task could be sent") == 1

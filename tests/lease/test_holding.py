@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests import programs
+from tests.ports import free_port
 from tests.waiting import WAIT_S, signal_and_wait, until, wait
 
 from lazypix.cache.servers import RedisServer
@@ -293,7 +294,7 @@ def redis_at(tmp_path: Path) -> Callable[[int], Holder]:
 def test_a_dead_server_is_told_of_once_and_used_again_when_it_is_back(
     redis_at: Callable[[int], Holder], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (port,) = programs.free_ports(1)
+    port = free_port()
     with closing(redis_at(port)) as holder, caplog.at_level(logging.INFO, "lazypix"):
         with programs.redis(tmp_path, port=port):
             assert hold(holder).fence > 0

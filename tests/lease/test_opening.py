@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests import programs
 from tests.engine.pictures import jpg, quadrants
+from tests.ports import free_port
 from tests.waiting import until
 
 from lazypix.catalog import Catalog
@@ -121,7 +122,7 @@ def test_times_that_make_no_sense_are_refused(lease_s: str) -> None:
 
 
 def test_work_goes_on_without_the_server_of_leases(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (port,) = programs.free_ports(1)
+    port = free_port()
     settings = load({"data": tmp_path / "data", "leases": f"redis://127.0.0.1:{port}/0"}, {})
     with caplog.at_level(logging.WARNING, "lazypix"), open_library(settings) as library:
         library.add(jpg(quadrants()), ident="cat")

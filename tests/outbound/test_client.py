@@ -11,6 +11,7 @@ from pathlib import Path
 import httpcore
 import pytest
 from tests import programs
+from tests.ports import free_port
 from tests.receiving import Received, Receiver, receiving
 
 from lazypix.errors import AddressRefused, BadRequest, Unreachable
@@ -92,7 +93,7 @@ def test_one_refused_address_among_several_is_enough(receiver: Receiver) -> None
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(receiver: Receiver) -> None:
-    (closed,) = programs.free_ports(1)
+    closed = free_port()
     with receiving(address="127.0.0.3", port=closed) as second:
         asking = client(closed, "127.0.0.0/8", names=Names(["127.0.0.2", "127.0.0.3"]))
         assert asking.send("GET", f"http://a.test:{closed}/").is_success

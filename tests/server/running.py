@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.ports import free_port
 from tests.waiting import until
 
 START_S = 40.0
@@ -68,12 +69,6 @@ class Server:
         picture = Image.open(io.BytesIO(answer.content))
         picture.load()
         return picture
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:

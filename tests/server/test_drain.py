@@ -215,11 +215,13 @@ def test_workers_are_restarted_one_after_the_other_without_an_error(tmp_path: Pa
 
         with ThreadPoolExecutor(2) as askers, slow_upload(server, "slow") as upload:
             answers = [askers.submit(ask) for _ in range(2)]
-            os.kill(server.pid, signal.SIGHUP)
-            until(lambda: len(workers_of(server) - before) >= 1)
-            assert upload.finish()[0] == 201
-            until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 60)
-            stop.set()
+            try:
+                os.kill(server.pid, signal.SIGHUP)
+                until(lambda: len(workers_of(server) - before) >= 1)
+                assert upload.finish()[0] == 201
+                until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 60)
+            finally:
+                stop.set()  # else a failure would be waited for without end
             found = [status for answer in answers for status in answer.result()]
         assert set(found) == {200}
         assert server.get("/info/slow").status_code == 200

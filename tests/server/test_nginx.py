@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
+from tests.ports import free_port
 from tests.server.nginx import get_raw, nginx
-from tests.server.running import Server, error_of, free_port
+from tests.server.running import Server, error_of
 
 # As in ImageServer's document, but for addresses, folders, the size of uploads, and the header that tells what the
 # cache did.

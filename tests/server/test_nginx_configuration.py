@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.engine.pictures import encoded, noise, quadrants
+from tests.ports import free_port
 from tests.server.nginx import command, get_raw, nginx
-from tests.server.running import Server, clean_environment, error_of, free_port, kill, running
+from tests.server.running import Server, clean_environment, error_of, kill, running
 from tests.waiting import until
 
 KEY = "a-key-of-enough-characters"

@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
+from tests.ports import free_port
 from tests.server.nginx import nginx
-from tests.server.running import Server, begin, clean_environment, free_port, kill, running, wait_until_ready
+from tests.server.running import Server, begin, clean_environment, kill, running, wait_until_ready
 from tests.waiting import until
 
 KEY = "a-key-of-enough-characters"

@@ -18,9 +18,10 @@ import httpx
 import pytest
 from tests.engine.pictures import jpg, noise, quadrants
 from tests.fleet.machines import machines, shared_settings
+from tests.ports import free_port
 from tests.programs import Program
 from tests.server.nginx import nginx
-from tests.server.running import Server, begin, free_port, kill, read_answer, running, stored_files, wait_until_ready
+from tests.server.running import Server, begin, kill, read_answer, running, stored_files, wait_until_ready
 from tests.waiting import until
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed

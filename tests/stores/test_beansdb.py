@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.beansdb import COMPRESSED, FakeBeansdb, Record, fnv1a, gen_hash, good_key
-from tests.programs import free_ports, listens, running
+from tests.ports import free_ports
+from tests.programs import listens, running
 
 from lazypix.errors import BlobExists, BlobMissing, SettingsError, StoreFailed, TooLarge
 from lazypix.stores import RepairReport, beansdb_protocol

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.programs import ROOT, Program, answers, free_ports, running
+from tests.ports import free_port
+from tests.programs import ROOT, Program, answers, running
 
 PROJECT = ROOT / "examples" / "django"
 PASSWORD = "of-the-tests"
@@ -57,7 +58,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 @contextmanager
 def gallery(folder: Path, *, pictures: int, **variables: str) -> Iterator[Program]:
     """Run the gallery with some pictures, and a user `admin`."""
-    (port,) = free_ports(1)
+    port = free_port()
     commands = (
         f"prepare --pictures {pictures} --password {PASSWORD}",
         f"runserver --noreload --insecure 127.0.0.1:{port}",
