@@ -227,6 +227,23 @@ def test_workers_are_restarted_one_after_the_other_without_an_error(tmp_path: Pa
         assert server.get("/info/slow").status_code == 200
 
 
+def test_workers_that_are_still_starting_are_restarted_too(tmp_path: Path) -> None:
+    server = begin(tmp_path / "data", workers="2")
+    try:
+        until(lambda: len(workers_of(server)) == 2)
+        before = workers_of(server)
+        os.kill(late := max(before), signal.SIGSTOP)
+        wait_until_ready(server)
+        os.kill(server.pid, signal.SIGHUP)
+        os.kill(late, signal.SIGCONT)
+        until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 60)
+        server.process.terminate()
+        ended(server, 0)
+    finally:
+        kill(server)
+    assert "ended with exit code" not in server.log.read_text()
+
+
 def workers_of(server: Server) -> set[int]:
     return set(children(server.pid))
 

@@ -92,13 +92,15 @@ class Supervisor:
         """Start a worker where one is missing, or is to be replaced."""
         if self._stopping_since is not None or time.monotonic() < self._not_before:
             return
-        staying = [worker for worker in self._workers if not worker.leaves]
-        missing = self._number - len(staying)
+        missing = self._number - len(self._staying())
         settled = all(worker.heard is not None and not worker.leaves for worker in self._workers)
         if missing == 0 and self._old and settled:
             missing = 1
         for _ in range(missing):
             self._workers.append(self._start())
+
+    def _staying(self) -> list[Worker]:
+        return [worker for worker in self._workers if not worker.leaves]
 
     def _hear(self) -> None:
         now = time.monotonic()
@@ -116,7 +118,7 @@ class Supervisor:
         """A new worker serves: if it is one more than there should be, an old one goes."""
         self._served = True
         self._pause_s = _FIRST_PAUSE_S
-        if self._stopping_since is None and self._old:
+        if self._stopping_since is None and self._old and len(self._staying()) > self._number:
             self._tell(self._old.pop(0), RETIRE)
 
     def _look_after(self) -> None:
@@ -165,7 +167,8 @@ class Supervisor:
     def _obey(self, number: int) -> None:
         if number == signal.SIGHUP:
             if self._stopping_since is None:
-                self._old = [worker for worker in self._workers if worker.heard is not None and not worker.leaves]
+                # Those that are still starting too: they may have begun with what was changed meanwhile.
+                self._old = self._staying()
         elif self._stopping_since is None:
             self._stop()
         else:
