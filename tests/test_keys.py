@@ -16,7 +16,7 @@ from lazypix.stores import check_key
 idents = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
 
 
-@pytest.mark.parametrize("ident", ["a", "Z", "0", "_", "-", "a-b_C9", "x" * 128, new_ident()])
+@pytest.mark.parametrize("ident", ["a", "Z", "0", "_", "-", "a-b_C9", "x" * 128])
 def test_an_ident_may_be(ident: str) -> None:
     assert check_ident(ident) == ident
 
@@ -39,6 +39,7 @@ def test_a_long_bad_ident_is_not_repeated_in_full() -> None:
 def test_a_new_ident_is_a_uuid_of_version_7() -> None:
     before = time.time_ns() // 1_000_000
     ident = new_ident()
+    assert check_ident(ident) == ident
     after = time.time_ns() // 1_000_000
     value = uuid.UUID(hex=ident)
     assert value.version == 7

@@ -70,7 +70,7 @@ class Quarantine:
             with original(image) as path:
                 self._engine.render(str(path), smallest).result()
         except RendererLost:
-            self._catalog.strike(image.ident)
+            self._catalog.health.strike(image.ident)
             changed(image.ident)
         except LazypixError as error:
             log.warning("%s could not be tested after a renderer was lost to it: %s", image.ident, error)

@@ -262,9 +262,9 @@ def void(_: object) -> None:
 
 def test_strikes_from_many_threads_are_all_counted(catalog: Catalog) -> None:
     _ready(catalog, "cat")
-    assert _race(8, lambda _: catalog.strike("cat"), RuntimeError) == 8
+    assert _race(8, lambda _: catalog.health.strike("cat"), RuntimeError) == 8
     assert catalog.get("cat").strikes == 8
-    catalog.strike("nobody")
+    catalog.health.strike("nobody")
 
 
 # --- variants --------------------------------------------------------------------------------------------------
@@ -578,8 +578,8 @@ def test_every_released_schema_is_brought_up_and_loses_nothing(url: str, revisio
             assert [i.ident for i in catalog.search(Search(metadata={"n": 42, "album": "a0"}))] == ["i0042"]
             assert len(catalog.search(Search(metadata={"album": "a0"}), limit=1000)) == 358
             assert variant.used == variant.created
-            assert catalog.unchecked(until_us=-1, limit=1) == [], "nothing looks damaged"
-            assert [image.ident for _, image in catalog.unchecked(until_us=3, limit=9)] == [
+            assert catalog.health.unchecked(until_us=-1, limit=1) == [], "nothing looks damaged"
+            assert [image.ident for _, image in catalog.health.unchecked(until_us=3, limit=9)] == [
                 "i0000",
                 "i0001",
                 "i0002",

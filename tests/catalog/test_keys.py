@@ -269,6 +269,21 @@ def test_who_claims_one_ident_at_once_counts_once(catalog: Catalog) -> None:
     assert told(catalog) == counted(catalog) == {key: (0, 0)}
 
 
+def test_an_ident_that_is_given_back_while_it_is_claimed_is_free(catalog: Catalog) -> None:
+    first = catalog.claim(image("same", None))
+    states = catalog.states
+
+    def given_back(idents: list[str]) -> object:
+        catalog.withdraw("same", first)
+        catalog.abandon("same", first)
+        return states(idents)
+
+    with patch.object(catalog, "states", side_effect=given_back) as looked:
+        catalog.publish("same", catalog.claim(image("same", None)))
+    assert looked.call_count == 1
+    assert catalog.get("same").ident == "same"
+
+
 # --- requests --------------------------------------------------------------------------------------------------
 
 

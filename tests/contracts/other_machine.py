@@ -31,11 +31,11 @@ def _carry_out(library: Library, order: str, *idents: str) -> None:
             catalog.begin_delete(ident)
             os._exit(1)
         elif order == "strike":
-            catalog.strike(ident)
+            catalog.health.strike(ident)
             library.originals.forget(ident, in_catalog=True)
         elif order in ("damaged", "mended"):
             was = catalog.get(ident).damaged
-            catalog.mark(ident, damaged=order == "damaged")
+            catalog.health.mark(ident, damaged=order == "damaged")
             if was != (order == "damaged"):
                 library.originals.forget(ident, in_catalog=True)
         else:

@@ -202,7 +202,7 @@ def test_a_deleted_image_is_not_redirected_any_more(public: Library) -> None:
 def test_an_original_that_is_lost_or_damaged_is_an_error_and_no_redirect(public: Library) -> None:
     public.store.delete("pic/origin.jpg")
     assert delivery(public).answer(get("/image/pic.jpg")).status == 503
-    public.catalog.mark("pic", damaged=True)
+    public.catalog.health.mark("pic", damaged=True)
     public.originals.forget("pic")
     assert delivery(public).answer(get("/image/pic.jpg")).status == 503
 

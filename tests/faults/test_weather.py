@@ -144,7 +144,7 @@ def test_flipped_bits_are_never_served(library: Library, proxy: Proxy, request_:
     proxy.change("flipped")
     assert answered(library, request_).status == 503
     proxy.change("fair")
-    library.catalog.mark("noise", damaged=False)  # as a scrub does that finds it whole
+    library.catalog.health.mark("noise", damaged=False)  # as a scrub does that finds it whole
     library.originals.forget("noise")
     assert answered(library, request_).body == good
 

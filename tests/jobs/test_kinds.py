@@ -100,7 +100,7 @@ def test_originals_are_verified_by_the_way(tmp_path: Path) -> None:
 
 def test_what_only_looked_damaged_is_served_again_without_help(library: Library) -> None:
     library.add(PICTURE, ident="dog")
-    library.catalog.mark("cat", damaged=True)  # by a read over a bad connection
+    library.catalog.health.mark("cat", damaged=True)  # by a read over a bad connection
     assert isinstance(library.store, LocalStore)
     (library.store.root / "dog" / "origin.jpg").write_bytes(b"")
 
@@ -115,7 +115,7 @@ def test_what_only_looked_damaged_is_served_again_without_help(library: Library)
 
 def test_a_scrub_ends_when_its_process_does(library: Library) -> None:
     stopping = threading.Event()
-    library.catalog.mark("cat", damaged=True)
+    library.catalog.health.mark("cat", damaged=True)
     library.catalog.jobs.ensure("scrub", in_s=0.000001)
     kind = scrubbing(library, bytes_per_s=0, older_than_s=1, stopping=stopping)
     stopping.set()

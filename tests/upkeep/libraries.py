@@ -21,7 +21,7 @@ def fill(library: Library) -> None:
         library.add(p.encoded(p.quadrants(20 + number, 10)), ident=f"i{number}")
     library.delete("i0", for_good=True)
     library.delete("i1")
-    library.catalog.strike("i2")
+    library.catalog.health.strike("i2")
 
 
 def check_same(source: Library, target: Library, *, variants: bool = True) -> None:

@@ -153,7 +153,7 @@ def test_a_damaged_original_is_told_and_never_copied(source: Library, opened: Op
     assert target.catalog.entries(["cat"]) == {}
     assert not list(target.store.list("cat/"))
     path.write_bytes(JPG)
-    source.catalog.mark("cat", damaged=False)
+    source.catalog.health.mark("cat", damaged=False)
     assert copy_library(source, target).copied == 1
     check_same(source, target)
 
@@ -163,7 +163,7 @@ def test_a_damaged_original_of_the_target_is_mended(source: Library, opened: Ope
     target = opened()
     copy_library(source, target)
     target.store.put("cat/origin.jpg", b"x")
-    target.catalog.mark("cat", damaged=True)
+    target.catalog.health.mark("cat", damaged=True)
     assert copy_library(source, target).copied == 1
     check_same(source, target)
     assert target.original("cat") == JPG

@@ -454,7 +454,7 @@ def test_an_image_that_cannot_be_removed_does_not_keep_the_others(
 def test_an_original_that_lost_bytes_is_not_served(library: Library) -> None:
     for size in (0, 10):
         path(library, "cat/origin.jpg").write_bytes(JPG[:size])
-        library.catalog.mark("cat", damaged=False)
+        library.catalog.health.mark("cat", damaged=False)
         library.originals.forget("cat")
         assert Delivery(library).answer(Request(method="GET", path="/image/cat.jpg")).status == 503
         assert library.get("cat").damaged

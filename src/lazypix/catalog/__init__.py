@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, true, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, true, update
 
 from lazypix.catalog.announcing import announce
 from lazypix.catalog.database import Conflict, Database
+from lazypix.catalog.health_rows import HealthRows
 from lazypix.catalog.image_rows import image_of, row_of
 from lazypix.catalog.jobs import JobRows, NewJob
 from lazypix.catalog.key_rows import KeyRows, count_gone, count_new
@@ -28,6 +29,7 @@ from lazypix.errors import BadRequest, IdentTaken, StoreFailed, UnknownImage
 __all__ = ["DELETED", "LASTING", "Catalog", "Image", "Refused", "Search", "State", "StoredVariant"]
 
 _PAGE = 1000
+_CLAIM_ATTEMPTS = 10
 _COPIED_TRASH_S = 86_400.0
 
 
@@ -37,7 +39,8 @@ class Catalog:
     Every method raises `StoreFailed` when the database cannot do its work, and `StoreFull` when no space is left. A
     change is durable when its method returns. `variants` holds the rows of stored variants, `jobs` those of what is
     to be done, `leases` those of who does what now, `sources` of downloads, `uploads` of uploads in pieces,
-    `keys` the API keys. `jobs` given to a method are added in the transaction of its change: both are there or none.
+    `keys` the API keys, `health` what is known of damage. `jobs` given to a method are added in the transaction of
+    its change: both are there or none.
     """
 
     def __init__(self, database: Database) -> None:
@@ -48,6 +51,7 @@ class Catalog:
         self.sources = SourceRows(database)
         self.uploads = UploadRows(database)
         self.keys = KeyRows(database)
+        self.health = HealthRows(database)
 
     @classmethod
     def open(cls, url: str) -> Catalog:
@@ -132,17 +136,24 @@ class Catalog:
         return True
 
     def _insert(self, row: dict[str, Any], searched: Image | None = None) -> None:
-        try:
-            with self._database.writing() as connection:
-                connection.execute(insert(images).values(row))
-                if searched is not None:
-                    _write_terms(connection, searched.ident, row["created_us"], searched.metadata)
-                count_new(connection, row)
-        except Conflict as conflict:
-            ident = row["ident"]
-            if not self.states([ident]):
-                raise StoreFailed("The catalog refused the image") from conflict
-            raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced") from None
+        ident = row["ident"]
+        for _ in range(_CLAIM_ATTEMPTS):
+            try:
+                return self._insert_once(row, searched)
+            except Conflict:
+                if self.states([ident]):
+                    raise IdentTaken(f"The ident {ident} is taken; existing data is never replaced") from None
+                # Another upload had it, which failed and gave it back meanwhile.
+        raise StoreFailed(
+            f"The catalog refused the image {ident} {_CLAIM_ATTEMPTS} times, and has none of this ident"
+        )
+
+    def _insert_once(self, row: dict[str, Any], searched: Image | None) -> None:
+        with self._database.writing() as connection:
+            connection.execute(insert(images).values(row))
+            if searched is not None:
+                _write_terms(connection, searched.ident, row["created_us"], searched.metadata)
+            count_new(connection, row)
 
     def publish(
         self, ident: str, claim: str | None = None, *, jobs: Sequence[NewJob] = (), last: LastPiece | None = None
@@ -339,38 +350,6 @@ class Catalog:
         query = query.where(images.c.state.in_(wanted), images.c.since_us <= latest)
         with self._database.reading() as connection:
             return [(row.ident, row.state) for row in connection.execute(query)]
-
-    # --- health of images --------------------------------------------------------------------------------------
-
-    def strike(self, ident: str) -> None:
-        """Record that a renderer was lost to this image."""
-        with self._database.writing() as connection:
-            connection.execute(update(images).where(_is(ident)).values(strikes=images.c.strikes + 1))
-            announce(connection, [ident])
-
-    def mark(self, ident: str, *, damaged: bool) -> None:
-        """Record that an original's bytes were verified now, and what was found; a damaged one is looked at first."""
-        checked = 0 if damaged else _now()
-        with self._database.writing() as connection:
-            other = update(images).where(_is(ident), images.c.damaged.is_not(damaged)).values(damaged=damaged)
-            if connection.execute(other).rowcount:
-                announce(connection, [ident])
-            connection.execute(update(images).where(_is(ident)).values(checked_us=checked))
-
-    def unchecked(
-        self, *, until_us: int, behind: tuple[int, str] | None = None, limit: int
-    ) -> list[tuple[int, Image]]:
-        """Return ready images that were not verified since a time, with when they were: longest ago first.
-
-        Times are microseconds since 1970; `behind` is time and ident at which the page before ended.
-        """
-        order = (images.c.checked_us, images.c.ident)
-        query = select(images).where(images.c.state == "ready", images.c.checked_us <= until_us)
-        if behind is not None:
-            query = query.where(tuple_(*order) > tuple_(*behind))
-        with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(*order).limit(limit))
-            return [(row.checked_us, image_of(row)) for row in rows]
 
 
 # The statement of every request's way; made once, because making one costs as much as carrying it out.

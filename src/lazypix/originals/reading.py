@@ -177,7 +177,7 @@ class Originals:
             OriginalDamaged: always.
         """
         log.error("the stored original of %s is damaged: its bytes are not those that were uploaded", image.ident)
-        self._catalog.mark(image.ident, damaged=True)
+        self._catalog.health.mark(image.ident, damaged=True)
         self.forget(image.ident, in_catalog=True)
         raise OriginalDamaged(f"The stored original of {image.ident} is damaged, and waits to be repaired")
 

@@ -110,7 +110,7 @@ class Intake:
         if step == "mend":
             with original() as path:
                 self._library.store.put(self._library.originals.key(image), path)
-            self._catalog.mark(image.ident, damaged=False)
+            self._catalog.health.mark(image.ident, damaged=False)
             self._library.originals.forget(image.ident)
             return "copied"
         return self._follow_deletion(step, image)

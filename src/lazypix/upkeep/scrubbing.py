@@ -78,7 +78,7 @@ def scrub(
     until_us = max(0, int((time.time() - older_than_s) * 1e6)) if older_than_s < math.inf else 0
     behind: tuple[int, str] | None = None
     while True:
-        page = library.catalog.unchecked(until_us=until_us, behind=behind, limit=_PAGE)
+        page = library.catalog.health.unchecked(until_us=until_us, behind=behind, limit=_PAGE)
         for checked_us, image in page:
             if budget_s is not None and time.monotonic() - begun > budget_s:
                 return report
@@ -94,7 +94,7 @@ def _scrub_one(library: Library, image: Image, pace: Pace, report: ScrubReport) 
     report.checked += 1
     report.bytes += image.size
     if fault is None:
-        library.catalog.mark(image.ident, damaged=False)
+        library.catalog.health.mark(image.ident, damaged=False)
         if image.damaged:
             library.originals.forget(image.ident)
         return
@@ -104,7 +104,7 @@ def _scrub_one(library: Library, image: Image, pace: Pace, report: ScrubReport) 
     except UnknownImage:
         return  # deleted meanwhile
     log.error("the original of %s is damaged: %s", image.ident, fault)
-    library.catalog.mark(image.ident, damaged=True)
+    library.catalog.health.mark(image.ident, damaged=True)
     library.originals.forget(image.ident)
     if any(mend(library, image, replica) for replica in library.replicas):
         report.mended.append(image.ident)
@@ -130,7 +130,7 @@ def mend(library: Library, image: Image, replica: Replica) -> bool:
     if _fault(library.store, key, image, Pace(0)) is not None:
         log.error("the original of %s is damaged again right after it was mended", image.ident)
         return False
-    library.catalog.mark(image.ident, damaged=False)
+    library.catalog.health.mark(image.ident, damaged=False)
     library.originals.forget(image.ident)
     log.warning("the original of %s was mended from replica %s", image.ident, replica.name)
     return True
