@@ -22,6 +22,8 @@ from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.engine.threads import ThreadEngine
 
 GRACE_S = 10.0
+_HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
+"""Processes of Python's own, which live as long as this one."""
 LASTING: set[int] = set()
 """Processes that serve all tests, and end with the last."""
 
@@ -60,8 +62,8 @@ def _children() -> dict[int, str]:
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in _read(children).split():
             command = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
-            # The resource tracker lives as long as this process.
-            if "multiprocessing.resource_tracker" not in command and int(pid) not in LASTING:
+            lasting = any(name in command for name in _HELPERS) or int(pid) in LASTING
+            if not lasting:
                 found[int(pid)] = command
     return found
 

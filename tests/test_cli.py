@@ -17,6 +17,7 @@ import pytest
 import typer
 from PIL import Image
 from tests.engine.pictures import encoded, jpg, quadrants
+from tests.forked import run_module
 from tests.server.running import clean_environment
 from typer.testing import CliRunner
 
@@ -37,10 +38,7 @@ def desk(tmp_path: Path) -> Path:
 
 
 def lazypix(folder: Path, *arguments: str, **settings: str) -> Done:
-    return subprocess.run(
-        [sys.executable, "-m", "lazypix", *arguments],
-        cwd=folder, env=clean_environment(settings), capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
+    return run_module("lazypix", arguments, cwd=folder, env=clean_environment(settings))
 
 
 def added(folder: Path, name: str = "0.jpg") -> str:

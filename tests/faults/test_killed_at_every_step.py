@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.pictures import jpg, quadrants
+from tests.forked import run_module
 from tests.held import counted
 from tests.held import told as told_by_keys
 from tests.programs import ACCESS_KEY, ROOT, SECRET_KEY, Program, environment_of
@@ -45,17 +43,11 @@ class Place:
     def run(self, last: int, program: str = "killed", source: Path | None = None) -> tuple[int, list[str]]:
         """Work there until a step, on pictures or another source; return the exit code and what was told."""
         source = source or self.pictures
-        path = os.pathsep.join([str(ROOT), *sys.path])
-        done = subprocess.run(
-            [
-                sys.executable, "-m", f"tests.faults.{program}", str(source), str(self.folder), self.store, self.catalog,
-                str(last),
-            ],
-            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-            env=environment_of(TEST_ACCESS_KEY=ACCESS_KEY, TEST_SECRET_KEY=SECRET_KEY, PYTHONPATH=path),
-        )  # fmt: skip
+        arguments = [str(source), str(self.folder), self.store, self.catalog, str(last)]
+        env = environment_of(TEST_ACCESS_KEY=ACCESS_KEY, TEST_SECRET_KEY=SECRET_KEY)
+        done = run_module(f"tests.faults.{program}", arguments, cwd=ROOT, env=env, timeout_s=120)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode, done.stdout.splitlines()
+        return done.returncode, done.stdout.decode().splitlines()
 
     def open(self) -> Library:
         """Open it as the next process does, which finds itself alone and sweeps."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 from tests import programs
 from tests.engine.pictures import jpg, noise
 from tests.fleet.machines import machines, shared_settings
+from tests.forked import run_module
 from tests.ports import free_port
 from tests.programs import ACCESS_KEY, SECRET_KEY, Program
 from tests.receiving import Received, Receiver, receiving
@@ -76,10 +76,8 @@ class Fleet:
         )
 
     def lazypix(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-m", "lazypix", *arguments, "--data", str(self.folder / "operator")],
-            cwd=self.folder, env=clean_environment(self.settings), capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
+        words = [*arguments, "--data", str(self.folder / "operator")]
+        return run_module("lazypix", words, cwd=self.folder, env=clean_environment(self.settings), timeout_s=120)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.forked import Forked, start_module
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -35,7 +35,7 @@ class Server:
     port: int
     data: Path
     log: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
 
     @property
     def pid(self) -> int:
@@ -81,12 +81,9 @@ def begin(data: Path, *arguments: str, **settings: str) -> Server:
     """Start a server without waiting for it. Its working directory is the folder that `data` lies in."""
     port = free_port()
     log = data.parent / f"{data.name}.log"
-    command = [sys.executable, "-m", "lazypix", "serve", "--data", str(data), "--port", str(port), *arguments]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            cwd=data.parent, env=clean_environment({"renderers": "2"} | settings),
-        )  # fmt: skip
+    words = ["serve", "--data", str(data), "--port", str(port), *arguments]
+    env = clean_environment({"renderers": "2"} | settings)
+    process = start_module("lazypix", words, cwd=data.parent, env=env, log=log)
     return Server(port=port, data=data, log=log, process=process)
 
 

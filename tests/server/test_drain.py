@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from tests.engine.pictures import jpg, quadrants
 from tests.server.running import (
@@ -254,5 +253,5 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
             before = workers_of(server)
             os.kill(min(before), number)
             until(lambda: len(workers_of(server)) == 2 and workers_of(server) != before, 40)  # noqa: B023
-        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert server.get("/readyz").status_code == 200
         assert "another one is started" in server.log.read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
+from tests.forked import run_module
 from tests.server.running import Server, clean_environment, error_of, nothing_stored, running
 from tests.waiting import until
 
@@ -24,10 +24,9 @@ SETTING_KEY = "a-key-of-the-settings"
 
 
 def lazypix(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lazypix", "keys", arguments[0], "--data", str(data), *arguments[1:]],
-        env=clean_environment({}), cwd=data.parent, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    words = ["keys", arguments[0], "--data", str(data), *arguments[1:]]
+    done = run_module("lazypix", words, cwd=data.parent, env=clean_environment({}))
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 class Key:

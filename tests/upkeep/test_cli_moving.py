@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.forked import run_module
 from tests.server.running import clean_environment
 from tests.upkeep.libraries import check_same, fill
 
@@ -30,10 +31,7 @@ def desk(tmp_path: Path) -> Path:
 
 
 def lazypix(folder: Path, *arguments: str, **settings: str) -> Done:
-    return subprocess.run(
-        [sys.executable, "-m", "lazypix", *arguments],
-        cwd=folder, env=clean_environment(settings), capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
+    return run_module("lazypix", arguments, cwd=folder, env=clean_environment(settings))
 
 
 def check_copied(folder: Path, name: str, keys: KeyScheme | None = None, *, variants: bool = True) -> None:
