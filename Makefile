@@ -3,8 +3,8 @@ PYTHON ?= python3
 DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8000
-# Tests side by side: more than processors, since most of them wait for servers.
-JOBS ?= 4
+# Test files side by side: one more than two processors, since many wait for servers.
+JOBS ?= 3
 
 VENV := .venv
 TEST_VENV := .venv-test
@@ -28,7 +28,7 @@ serve: $(VENV)/installed
 
 test: $(TEST_VENV)/installed
 	sh scripts/servers.sh
-	$(TEST_VENV)/bin/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --durations=15 $(ARGS)
+	$(TEST_VENV)/bin/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 check: $(TEST_VENV)/installed
 	$(TEST_VENV)/bin/ruff format --check .
