@@ -16,7 +16,7 @@ PAGE = """<!doctype html>
 <form method="post" enctype="multipart/form-data"><input type="file" name="photo"><button>Upload</button></form>
 """
 
-images = Images(lambda: open_configured(base_url="/media"))
+images = Images(lambda: open_configured(base_url="/media"), remote=True)
 
 
 def gallery(_: Request) -> HTMLResponse:

@@ -13,7 +13,7 @@ PAGE = """<!doctype html>
 <form method="post" enctype="multipart/form-data"><input type="file" name="photo"><button>Upload</button></form>
 """
 
-images = Images()
+images = Images(remote=True)
 app = FastAPI(title="Gallery", lifespan=images.lifespan)
 images.install(app)
 

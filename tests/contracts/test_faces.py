@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,15 +19,26 @@ import pytest
 from tests.contrib.django.example import gallery
 from tests.contrib.serving import BARE, PREFIXES, serving
 from tests.engine.pictures import BLUE, GREEN, RED, encoded, film, jpg, noise, quadrants, see_through
+from tests.ports import free_port
+from tests.receiving import Received, Receiver, receiving
 from tests.server.running import RawAnswer, read_answer, running
 
 from lazypix import Library
 from lazypix.addresses import Addresses
+from lazypix.dialects.remote import remote_address
 from lazypix.gate import Gate
+from lazypix.outbound.downloading import Downloader
+from lazypix.outbound.rules import Rules
 from lazypix.signing.links import KeyRing
 
 URL_KEYS = "new:" + "n" * 40 + ",old:" + "o" * 40
-SETTINGS = {"url_keys": URL_KEYS, "jobs": "none"}
+SITE_PORT = free_port()
+SITE = f"http://127.0.0.1:{SITE_PORT}"
+"""Another server, whose images are shown."""
+SETTINGS = {
+    "url_keys": URL_KEYS, "jobs": "none", "remote_hosts": "127.0.0.1,photos.example", "remote_ttl_s": "3600",
+    "outbound_allow": "127.0.0.1", "outbound_ports": str(SITE_PORT),
+}  # fmt: skip
 LONG_AGO = "Sat, 01 Jan 2000 00:00:00 GMT"
 FACES = ("flask", "fastapi", "asgi", "wheezy", *BARE, "django")
 
@@ -62,10 +74,29 @@ class Face:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library with some images, and some of their variants."""
+def site() -> Iterator[Receiver]:
+    """The other server, with two pictures and a page."""
+    pages = {"/known.jpg": jpg(quadrants(90, 60)), "/new.jpg": jpg(quadrants(60, 90)), "/page": b"<html>"}
+
+    def answer(handler: BaseHTTPRequestHandler, request: Received) -> None:
+        body = pages.get(request.target)
+        handler.send_response(404 if body is None else 200)
+        handler.send_header("Content-Length", str(len(body or b"")))
+        handler.end_headers()
+        handler.wfile.write(body or b"")
+
+    with receiving(port=SITE_PORT) as receiver:
+        receiver.answer = answer
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def prepared(site: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library with some images, and some of their variants; one image is the other server's."""
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    with Library.open(folder) as library:
+    downloader = Downloader(Rules.of(["127.0.0.1"], ports=[site.port]))
+    with Library.open(folder, downloader=downloader, remote_hosts=["127.0.0.1"]) as library:
+        library.remote(f"{SITE}/known.jpg")
         library.add(jpg(quadrants(400, 300)), ident="photo", filename='a "rosé".jpg')
         library.add(encoded(noise(800, 700)), ident="large")
         library.add(encoded(see_through()), ident="clear")
@@ -120,8 +151,18 @@ def _links() -> dict[str, str]:
     }
 
 
+def _remote(path: str, transform: str, format: str | None = None) -> str:
+    return remote_address(f"{SITE}{path}", transform, format)
+
+
+def _remote_link() -> str:
+    addresses = Addresses(gate=Gate(ring=KeyRing.of(URL_KEYS.split(","))))
+    return addresses.of_target(_remote("/known.jpg", "41x31,fit=cover", "jpg"), expires_s=30 * 86_400)
+
+
 LINKS = _links()
 WEBP = "Accept: image/avif;q=0.1, image/webp"
+REMOTE_LINK = _remote_link()
 TABLE: dict[str, tuple[str, ...]] = {
     # what is stored, and what is made now
     "stored": ("GET", "/image/200x/photo.jpg"),
@@ -196,27 +237,60 @@ TABLE: dict[str, tuple[str, ...]] = {
     "not quoted": ("GET", "/image/200x/%zz.jpg"),
     "put": ("PUT", "/image/200x/photo.jpg", "Content-Length: 0"),
     "delete": ("DELETE", "/image/200x/photo.jpg"),
+    "options": ("OPTIONS", "/image/200x/photo.jpg"),
+    # images of other servers
+    "remote": ("GET", _remote("/known.jpg", "40x30,fit=cover", "webp")),
+    "remote, from memory": ("GET", _remote("/known.jpg", "40x30,fit=cover", "webp")),
+    "remote, downloaded now": ("GET", _remote("/new.jpg", "40x30", "png")),
+    "remote, downloaded before": ("GET", _remote("/new.jpg", "41x31", "png")),
+    "remote, original": ("GET", _remote("/known.jpg", "full", "jpg")),
+    "remote, not quoted": ("GET", f"/remote/20x.jpg?url={SITE}/known.jpg"),
+    "remote, quoted comma": ("GET", _remote("/known.jpg", "40x30,fit=cover", "webp").replace(",", "%2C")),
+    "remote, quoted place": ("GET", _remote("/known.jpg", "20x", "jpg").replace("remote", "%72emote")),
+    "remote, negotiated": ("GET", _remote("/known.jpg", "20x"), WEBP),
+    "remote, etag": ("GET", _remote("/known.jpg", "20x", "jpg"), "If-None-Match: {remote}"),
+    "remote, other etag": ("GET", _remote("/known.jpg", "20x", "jpg"), 'If-None-Match: "x"'),
+    "remote, range": ("GET", _remote("/known.jpg", "20x", "jpg"), "Range: bytes=10-99"),
+    "remote, head": ("HEAD", _remote("/known.jpg", "40x30,fit=cover", "webp")),
+    "remote, signed": ("GET", REMOTE_LINK),
+    "remote, tampered": ("GET", REMOTE_LINK.replace("41x31", "42x31")),
+    "remote, another host": ("GET", "/remote/20x.jpg?url=https%3A%2F%2Fother.example%2Fa.jpg"),
+    "remote, another port": ("GET", "/remote/20x.jpg?url=https%3A%2F%2Fphotos.example%3A22%2Fa.jpg"),
+    "remote, missing there": ("GET", _remote("/missing.jpg", "20x", "jpg")),
+    "remote, no image": ("GET", _remote("/page", "20x", "jpg")),
+    "remote, no url": ("GET", "/remote/20x.jpg"),
+    "remote, wrong size": ("GET", _remote("/known.jpg", "20x", "jpg").replace("20x", "20by20")),
+    "remote, too large": ("GET", _remote("/known.jpg", "99999x", "jpg")),
+    "remote, double slash": ("GET", _remote("/known.jpg", "20x", "jpg").replace("/20x", "//20x")),
+    "remote, nothing": ("GET", "/remote/"),
+    "remote, post": ("POST", _remote("/known.jpg", "20x", "jpg"), "Content-Length: 0"),
+    "remote, options": ("OPTIONS", _remote("/known.jpg", "20x", "jpg")),
     # links
     **{what: ("GET", target) for what, target in LINKS.items()},
     "signed, head": ("HEAD", LINKS["signed"]),
     "expired, though unchanged": ("GET", LINKS["expired"], "If-None-Match: *"),
 }  # fmt: skip
 # Django's development server is the standard library's, which does not tell the path as it was received.
-UNTOLD = {"django": {"quoted slash", "not UTF-8"}}
-EXPECTED_STATUSES = {200, 206, 304, 400, 403, 404, 405, 412, 416}
+UNTOLD = {"django": {"quoted slash", "not UTF-8", "remote, quoted place"}}
+EXPECTED_STATUSES = {200, 204, 206, 304, 400, 403, 404, 405, 412, 415, 416}
 _OF_THE_SERVER = {"date", "server", "connection", "keep-alive", "via"}
+# To our server one can write, too.
+_OF_WRITING = {"access-control-allow-methods", "access-control-allow-headers"}
+# Each face has an image of its own of it.
+_DOWNLOADED = {"remote, downloaded now", "remote, downloaded before"}
+_OF_THE_IMAGE = {"etag", "last-modified"}
 
 
 @pytest.fixture(scope="module")
 def answers(faces: dict[str, Face]) -> dict[str, dict[str, RawAnswer]]:
     """What every face answered, all of them at once, each asked in the table's order."""
     first = faces["server"].ask("GET", "/image/200x/photo.jpg").headers
+    remote = faces["server"].ask("GET", _remote("/known.jpg", "20x", "jpg")).headers
+    known = {"etag": first["etag"], "date": first["last-modified"], "remote": remote["etag"]}
 
     def ask_all(face: Face) -> dict[str, RawAnswer]:
         return {
-            what: face.ask(
-                method, target, *(h.format(etag=first["etag"], date=first["last-modified"]) for h in headers)
-            )
+            what: face.ask(method, target, *(header.format(**known) for header in headers))
             for what, (method, target, *headers) in TABLE.items()
         }
 
@@ -239,7 +313,7 @@ def test_every_face_answers_as_our_server(answers: dict[str, dict[str, RawAnswer
         what: (found, expected)
         for what, answer in answers[name].items()
         if what not in UNTOLD.get(name, ())
-        if (found := _shown(answer)) != (expected := _shown(answers["server"][what]))
+        if (found := _shown(what, answer)) != (expected := _shown(what, answers["server"][what]))
     }
     assert not differing, "\n".join(
         f"{what}:\n  {found}\n  {expected} expected" for what, (found, expected) in differing.items()
@@ -249,8 +323,24 @@ def test_every_face_answers_as_our_server(answers: dict[str, dict[str, RawAnswer
     assert all(answers[name][what].status < 500 for what in TABLE)
 
 
-def _shown(answer: RawAnswer) -> tuple[int, dict[str, str], int]:
+@pytest.mark.parametrize("name", FACES)
+def test_pages_of_other_sites_may_read_and_no_more(answers: dict[str, dict[str, RawAnswer]], name: str) -> None:
+    allowed = {answers[name][what].headers["access-control-allow-methods"] for what in ("options", "remote, options")}
+    assert allowed == {"GET, HEAD, OPTIONS"}
+
+
+def test_every_face_downloads_once(answers: dict[str, dict[str, RawAnswer]], site: Receiver) -> None:
+    asked = [request.target for request in site.requests]
+    assert (asked.count("/new.jpg"), asked.count("/known.jpg")) == (len(answers), 1)
+
+
+def _shown(what: str, answer: RawAnswer) -> tuple[int, dict[str, str], int]:
     headers = {name: value for name, value in answer.headers.items() if name not in _OF_THE_SERVER}
-    if "server-timing" in headers:  # how long it took, which differs
-        headers["server-timing"] = ""
-    return answer.status, headers, len(answer.body)
+    differing = {"server-timing"} | (_OF_THE_IMAGE if what in _DOWNLOADED else set())
+    if answer.status == 204:
+        differing |= _OF_WRITING
+    return (
+        answer.status,
+        {name: "" if name in differing else value for name, value in headers.items()},
+        len(answer.body),
+    )

@@ -72,6 +72,13 @@ def test_fastapi_documents_the_images(addresses: dict[str, str]) -> None:
     described = httpx.get(f"{addresses['fastapi']}/openapi.json").json()["paths"]
     assert list(described["/image/{path}"]) == ["get"]
     assert "image/avif" in described["/image/{path}"]["get"]["responses"]["200"]["content"]
+    remote = described["/remote/{path}"]["get"]
+    assert {(each["in"], each["name"], each["required"]) for each in remote["parameters"]} == {
+        ("path", "path", True),
+        ("query", "url", True),
+    }
+    assert "image/avif" in remote["responses"]["200"]["content"]
+    assert "502" in remote["responses"]
 
 
 def test_an_application_gets_what_it_keeps(addresses: dict[str, str]) -> None:

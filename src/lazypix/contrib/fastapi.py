@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -12,6 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lazypix.contrib import starlette
+from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import REMOTE
 from lazypix.errors import LazypixError
 from lazypix.formats import WRITABLE, by_name
 
@@ -37,6 +40,23 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         for status, what in _REFUSALS.items()
     },
 }
+_REMOTE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **_RESPONSES,
+    404: {
+        **_RESPONSES[404],
+        "description": "There is nothing at this URL, or images of other servers are not shown.",
+    },
+    415: {**_RESPONSES[404], "description": "What is at this URL is no image."},
+    502: {**_RESPONSES[404], "description": "The other server does not answer, or with an error."},
+}
+# Not a parameter of the function: FastAPI would refuse what is missing or wrong in its own way, before we are asked.
+_URL = {
+    "name": "url",
+    "in": "query",
+    "required": True,
+    "description": "Where the image is: http or https, at one of the hosts that the setting `remote_hosts` names.",
+    "schema": {"type": "string", "format": "uri"},
+}
 
 
 class Images(starlette.Images):
@@ -57,21 +77,33 @@ class Images(starlette.Images):
 
         def image(path: str) -> Response:  # noqa: ARG001  # the path as it was received is what counts
             """Return a variant: `/image/<transform>/<ident>.<extension>`."""
-            return _Answered(self)
+            return _Answered(self, MOUNT)
 
-        router.add_api_route(
-            starlette.PATTERN, image, methods=["GET"], response_class=Response, responses=_RESPONSES, name="image"
-        )
-        router.add_api_route(starlette.PATTERN, image, methods=_OTHER_METHODS, include_in_schema=False)
+        def remote(path: str) -> Response:  # noqa: ARG001  # as above
+            """Return a variant of another server's image: `/remote/<transform>.<extension>?url=<URL>`."""
+            return _Answered(self, REMOTE)
+
+        _add(router, MOUNT, image, responses=_RESPONSES)
+        if REMOTE in self.places:
+            _add(router, REMOTE, remote, responses=_REMOTE_RESPONSES, openapi_extra={"parameters": [_URL]})
         return router
+
+
+def _add(router: APIRouter, place: str, function: Callable[[str], Response], **described: Any) -> None:
+    pattern = place + starlette.REST
+    router.add_api_route(
+        pattern, function, methods=["GET"], response_class=Response, name=function.__name__, **described
+    )
+    router.add_api_route(pattern, function, methods=_OTHER_METHODS, include_in_schema=False)
 
 
 class _Answered(Response):
     """Has the request answered by the library, after FastAPI's dependencies have let it pass."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, place: str) -> None:
         super().__init__()
         self._images = images
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._images.answer(scope, receive, send)
+        await self._images.answer(scope, receive, send, place=self._place)

@@ -17,6 +17,7 @@ from lazypix.contrib import commands
 from lazypix.contrib.jinja import install
 from lazypix.contrib.opening import OneAProcess, open_with
 from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import SERVED
 from lazypix.errors import LazypixError
 from lazypix.http import Answer, error_answer
 from lazypix.library import Library
@@ -31,7 +32,8 @@ _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 class Lazypix:
     """The extension. Settings are `LAZYPIX_*` in the application's configuration, or a dictionary `LAZYPIX` there.
 
-    They are lazypix' own, and win over environment and TOML file; `LAZYPIX_URL_PREFIX` is the path before `/image/`.
+    They are lazypix' own, and win over environment and TOML file; `LAZYPIX_URL_PREFIX` is the path before `/image/`,
+    and before `/remote/`, which is served where `remote_hosts` is set, and else is the application's own.
     The library is opened when it is first needed, in each process its own.
     """
 
@@ -53,7 +55,8 @@ class Lazypix:
         library = OneAProcess(lambda: open_with(settings))
         app.extensions[NAME] = library
         app.url_map.converters["lazypix_rest"] = _Rest
-        app.register_blueprint(_blueprint(library, prefix, values))
+        places = SERVED if settings.remote_hosts else (MOUNT,)
+        app.register_blueprint(_blueprint(library, prefix, places, values))
         app.register_error_handler(LazypixError, lambda error: AnswerResponse(error_answer(error)))
         install(app.jinja_env, lambda: Tags(addresses=library().addresses))
 
@@ -100,17 +103,18 @@ def _configured(app: Flask) -> tuple[dict[str, Any], str]:
     return values, str(values.pop("url_prefix", "")).rstrip("/")
 
 
-def _blueprint(library: OneAProcess, prefix: str, values: dict[str, Any]) -> Blueprint:
+def _blueprint(library: OneAProcess, prefix: str, places: tuple[str, ...], values: dict[str, Any]) -> Blueprint:
     blueprint = Blueprint(NAME, __name__, url_prefix=prefix or None, cli_group=None)
 
     def image(path: str) -> Response:  # noqa: ARG001  # the path as it was received is what counts
         answer = WsgiApp(library().delivery, mount=prefix).answer(request.environ)
         return AnswerResponse(answer, head=request.method == "HEAD")
 
-    blueprint.add_url_rule(
-        f"{MOUNT}<lazypix_rest:path>", view_func=image, methods=_METHODS, provide_automatic_options=False,
-        merge_slashes=False,
-    )  # fmt: skip
+    for place in places:  # one endpoint: who guards the images guards those of other servers
+        blueprint.add_url_rule(
+            f"{place}<lazypix_rest:path>", view_func=image, methods=_METHODS, provide_automatic_options=False,
+            merge_slashes=False,
+        )  # fmt: skip
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
 
     @blueprint.cli.command(NAME, context_settings=settings, help="lazypix' own commands; `--help` lists them.")

@@ -16,28 +16,33 @@ from starlette.types import Receive, Scope, Send
 from lazypix.catalog import Image
 from lazypix.contrib.opening import OneAProcess, open_configured
 from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import SERVED
 from lazypix.errors import LazypixError
 from lazypix.http import error_answer
 from lazypix.library import Library
 from lazypix.markup import Tags
 from lazypix.server.send import AnswerResponse
 
-PATTERN = MOUNT + "{path:path}"
+REST = "{path:path}"
+"""What follows the place of the images, as routes name it."""
 
 
 class Images:
     """A library in an application: `Starlette(routes=[*images.routes(), …], lifespan=images.lifespan)`.
 
-    It is opened by `open`, when first needed; by default as the settings say.
+    It is opened by `open`, when first needed; by default as the settings say. With `remote` the routes are those of
+    other servers' images too, `/remote/…`, which the setting `remote_hosts` allows; else that is the application's.
     """
 
-    def __init__(self, open: Callable[[], Library] = open_configured) -> None:
+    def __init__(self, open: Callable[[], Library] = open_configured, *, remote: bool = False) -> None:
         self.library = OneAProcess(open)
         """Returns the library of this process; a dependency."""
+        self.places = SERVED if remote else (MOUNT,)
+        """The paths below which images are served."""
 
     def routes(self) -> list[Route]:
-        """Return the route of the images, `/image/…`; it may stand below a prefix, which `base_url` has to name."""
-        return [Route(PATTERN, _AnyMethod(self))]
+        """Return the routes of the images; they may stand below a prefix, which `base_url` has to name."""
+        return [Route(place + REST, _AnyMethod(self, place)) for place in self.places]
 
     def tags(self) -> Tags:
         """Return what writes HTML for the images."""
@@ -61,17 +66,18 @@ class Images:
         assert isinstance(error, LazypixError)
         return AnswerResponse(error_answer(error))
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that was routed here."""
-        mount = scope["path"].removesuffix(MOUNT + scope["path_params"]["path"])
+    async def answer(self, scope: Scope, receive: Receive, send: Send, *, place: str = MOUNT) -> None:
+        """Answer a request that was routed here, by the route of one of the `places`."""
+        mount = scope["path"].removesuffix(place + scope["path_params"]["path"])
         await self.library().asgi.answer(scope, receive, send, mount=mount)
 
 
 class _AnyMethod:
     """An ASGI application, so that Starlette leaves all methods to it."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, place: str) -> None:
         self._images = images
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._images.answer(scope, receive, send)
+        await self._images.answer(scope, receive, send, place=self._place)

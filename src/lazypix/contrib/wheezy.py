@@ -14,6 +14,7 @@ except ImportError as error:
 from lazypix.catalog import Image
 from lazypix.contrib.opening import OneAProcess, open_configured
 from lazypix.dialects.native import MOUNT
+from lazypix.dialects.remote import SERVED
 from lazypix.errors import LazypixError
 from lazypix.http import Answer, error_answer
 from lazypix.library import Library
@@ -25,17 +26,23 @@ class Images:
     """A library in an application: `urls = [*images.urls(), …]`.
 
     It is opened by `open`, when first needed; by default as the settings say. `prefix` is the path that the URLs are
-    included below, which `base_url` has to name too.
+    included below, which `base_url` has to name too. With `remote` the URLs are those of other servers' images too,
+    `/remote/…`, which the setting `remote_hosts` allows; else that is the application's.
     """
 
-    def __init__(self, open: Callable[[], Library] = open_configured, *, prefix: str = "") -> None:
+    def __init__(
+        self, open: Callable[[], Library] = open_configured, *, prefix: str = "", remote: bool = False
+    ) -> None:
         self.library = OneAProcess(open)
         """Returns the library of this process."""
         self._prefix = prefix
+        self.places = SERVED if remote else (MOUNT,)
+        """The paths below which images are served."""
 
     def urls(self) -> list[Any]:
-        """Return the mapping of the images' URLs, for `bootstrap_defaults` or `PathRouter.add_routes`."""
-        return [url(f"{MOUNT.lstrip('/')}(?P<path>.*)", self.handle, name="image")]
+        """Return the mapping of the images' URLs, `image` and `remote`, for `bootstrap_defaults` or `PathRouter`."""
+        places = [place.strip("/") for place in self.places]
+        return [url(f"{place}/(?P<path>.*)", self.handle, name=place) for place in places]
 
     def handle(self, request: Any) -> AnswerResponse:
         """Answer a request; a handler of wheezy.web."""

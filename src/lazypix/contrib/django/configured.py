@@ -58,6 +58,16 @@ def load_settings() -> Settings:
     return loaded if loaded.base_url else load({**given(), "base_url": mounted_at() or ""})
 
 
+@lru_cache(maxsize=1)
+def shows_remote() -> bool:
+    """Tell whether images of other servers are shown: whether `remote_hosts` is set.
+
+    Raises:
+        SettingsError: names every setting that is wrong.
+    """
+    return bool(load(given()).remote_hosts)
+
+
 def tags() -> Tags:
     """Return what writes HTML and addresses. No I/O: neither store nor catalog is opened."""
     return _tags(get_script_prefix())
@@ -89,6 +99,7 @@ def _forget(*, setting: str, **_: object) -> None:
     if setting in _DECIDES_ADDRESSES:
         _tags.cache_clear()
     if setting == SETTING:
+        shows_remote.cache_clear()
         library.close()
 
 
