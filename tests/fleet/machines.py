@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.programs import ACCESS_KEY, SECRET_KEY, Program, s3_store
-from tests.server.running import Server, begin, kill, stop, wait_until_ready
+from tests.server.running import Server, begin_anew, kill, stop, wait_until_ready
 
 NAMES = ("one", "two", "three", "four", "five", "six")
 
@@ -40,7 +40,7 @@ def machines(folder: Path, number: int, *arguments: str, **settings: str) -> Ite
     servers: list[Server] = []
     try:
         for name in NAMES[:number]:
-            servers.append(begin(folder / name, *arguments, **settings))  # noqa: PERF401  # to be stopped if one fails
+            servers.append(begin_anew(folder / name, *arguments, **settings))  # noqa: PERF401  # to be stopped if one fails
         for server in servers:
             wait_until_ready(server)
         yield servers

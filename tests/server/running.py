@@ -10,7 +10,8 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
@@ -79,12 +80,30 @@ def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def begin(data: Path, *arguments: str, **settings: str) -> Server:
     """Start a server without waiting for it. Its working directory is the folder that `data` lies in."""
-    port = free_port()
-    log = data.parent / f"{data.name}.log"
-    words = ["serve", "--data", str(data), "--port", str(port), *arguments]
+    port, log = free_port(), _log_of(data)
     env = clean_environment({"renderers": "2"} | settings)
-    process = start_module("lazypix", words, cwd=data.parent, env=env, log=log)
+    process = start_module("lazypix", _serve(data, port, arguments), cwd=data.parent, env=env, log=log)
     return Server(port=port, data=data, log=log, process=process)
+
+
+def begin_anew(data: Path, *arguments: str, **settings: str) -> Server:
+    """As `begin`, in a new Python, as operators do: the kernel tells the server's own command and environment."""
+    port, log = free_port(), _log_of(data)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lazypix", *_serve(data, port, arguments)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=data.parent,
+            env=clean_environment({"renderers": "2"} | settings),
+        )  # fmt: skip
+    return Server(port=port, data=data, log=log, process=process)
+
+
+def _serve(data: Path, port: int, arguments: Sequence[str]) -> list[str]:
+    return ["serve", "--data", str(data), "--port", str(port), *arguments]
+
+
+def _log_of(data: Path) -> Path:
+    return data.parent / f"{data.name}.log"
 
 
 def wait_until_ready(server: Server) -> None:
