@@ -4,112 +4,45 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import wait
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from tests.engine import pictures as p
+from tests.engine.mischief import Named, begun_by, is_alive, mischievous_engine, pid_of, pids, planned
+from tests.waiting import WAIT_S, until
+from tests.waiting import wait as wait_for
 
-from lazypix.engine.renderers import RendererEngine, RendererLimits
+from lazypix.engine.renderers import RendererEngine
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BrokenImage, Busy, RendererLost, RenderFailed, RenderTimeout, TooLarge, UnsupportedImage
-from lazypix.plan import Limits, Plan, Probe, make_plan
-from lazypix.transform import Transform
+from lazypix.plan import Limits, Probe
 
-WAIT_S = 60.0
-"""Far longer than anything here takes; a future that is never done fails its test."""
-
-# Runs in every renderer: files of certain names do what images should not. As text, because a spawned process cannot
-# import the modules of tests.
-MISCHIEF = """
-import os, signal, time
-from pathlib import Path
-from lazypix.engine import render
-
-sane = render.render
-
-def mischief(path, plan):
-    name = Path(path).stem
-    if name == "killer":
-        os.kill(os.getpid(), signal.SIGSEGV)  # as a codec with a fault does
-    if name == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if name == "hang":
-        time.sleep(3600)
-    if name == "hoard":
-        bytearray(64 * 1024**3)
-    if name == "whoami":
-        return str(os.getpid()).encode()
-    if name == "slow":
-        Path(path).with_suffix(f".{os.getpid()}").touch()
-        time.sleep(1)
-    return sane(path, plan)
-
-render.render = mischief
-"""
-
-
-@contextmanager
-def _engine(processes: int = 1, deadline_s: float = 30, **limits: int) -> Iterator[RendererEngine]:
-    engine = RendererEngine(processes, RendererLimits(deadline_s=deadline_s, **limits), partial(exec, MISCHIEF, {}))
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-@pytest.fixture(scope="module")
-def mischievous() -> Iterator[RendererEngine]:
-    with _engine(2) as engine:
-        yield engine
+SOON_S = 20.0
+"""Less than pebble waits for the lock of a channel, and more than it takes to start a renderer on a busy machine."""
 
 
 @pytest.fixture
-def named(tmp_path: Path) -> Callable[[str], str]:
-    """A function that makes an image file of a given name."""
-
-    def make(name: str) -> str:
-        path = tmp_path / f"{name}.png"
-        path.write_bytes(p.encoded(p.quadrants()))
-        return str(path)
-
-    return make
-
-
-def _plan(text: str = "60x", probe: Probe | None = None) -> Plan:
-    transform = Transform.parse(text)
-    return make_plan(
-        transform if transform.format else transform.as_format("png"),
-        probe or Probe(format="png", width=120, height=80),
-        Limits(),
-    )
-
-
-def _pid(engine: RendererEngine, named: Callable[[str], str]) -> int:
-    return int(engine.render(named("whoami"), _plan()).result(WAIT_S))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+def mischievous() -> Iterator[RendererEngine]:
+    with mischievous_engine(2) as engine:
+        yield engine
 
 
 @pytest.mark.parametrize("text", ["60x", "20x20,fit=cover,format=webp", "rotate=90,format=jpg", "30x,format=avif"])
 def test_the_result_is_that_of_threads(
-    renderers: RendererEngine, engine: ThreadEngine, named: Callable[[str], str], text: str
+    renderers: RendererEngine, engine: ThreadEngine, named: Named, text: str
 ) -> None:
     path = named("cat")
     probe = renderers.inspect(path, Limits()).result(WAIT_S)
     assert probe == engine.inspect(path, Limits()).result(WAIT_S)
-    plan = _plan(text, probe)
+    plan = planned(text, probe)
     assert renderers.render(path, plan).result(WAIT_S) == engine.render(path, plan).result(WAIT_S)
 
 
@@ -126,29 +59,27 @@ def test_errors_are_those_of_threads(
             texts.append(str(caught.value))
         assert texts[0] == texts[1]
     with pytest.raises(RenderFailed):
-        renderers.render(file(picture[:3000]), _plan()).result(WAIT_S)
+        renderers.render(file(picture[:3000]), planned()).result(WAIT_S)
 
 
-def test_an_image_that_hangs_is_given_up_and_the_next_one_is_made(named: Callable[[str], str]) -> None:
-    with _engine(1, deadline_s=0.5) as engine:
-        hanging, behind = engine.render(named("hang"), _plan()), engine.render(named("cat"), _plan())
+def test_an_image_that_hangs_is_given_up_and_the_next_one_is_made(named: Named) -> None:
+    with mischievous_engine(1, deadline_s=0.5) as engine:
+        hanging, behind = engine.render(named("hang"), planned()), engine.render(named("cat"), planned())
         with pytest.raises(RenderTimeout, match=r"longer than 0\.5 seconds"):
             hanging.result(WAIT_S)
         assert p.opened(behind.result(WAIT_S)).size == (60, 40)
-        assert p.opened(engine.render(named("cat"), _plan()).result(WAIT_S)).size == (60, 40)
+        assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
 
 
-def test_the_deadline_does_not_run_while_an_image_waits(named: Callable[[str], str]) -> None:
-    with _engine(1, deadline_s=2.5) as engine:
-        waiting = [engine.render(named("slow"), _plan()) for _ in range(4)]
+def test_the_deadline_does_not_run_while_an_image_waits(named: Named) -> None:
+    with mischievous_engine(1, deadline_s=2.5) as engine:
+        waiting = [engine.render(named("slow"), planned()) for _ in range(4)]
         assert all(p.opened(future.result(WAIT_S)).size == (60, 40) for future in waiting)
 
 
-def test_an_image_that_kills_its_renderer_fails_alone(
-    mischievous: RendererEngine, named: Callable[[str], str]
-) -> None:
+def test_an_image_that_kills_its_renderer_fails_alone(mischievous: RendererEngine, named: Named) -> None:
     names = ["cat", "killer", "cat", "cat", "killer", "cat", "cat", "cat"]
-    futures = [(name, mischievous.render(named(name), _plan())) for name in names]
+    futures = [(name, mischievous.render(named(name), planned())) for name in names]
     for name, future in futures:
         if name == "killer":
             with pytest.raises(RendererLost, match="died of this image"):
@@ -157,88 +88,211 @@ def test_an_image_that_kills_its_renderer_fails_alone(
             assert p.opened(future.result(WAIT_S)).size == (60, 40)
 
 
-def test_many_killers_in_a_row_do_not_stop_the_work(mischievous: RendererEngine, named: Callable[[str], str]) -> None:
+def test_many_killers_in_a_row_do_not_stop_the_work(mischievous: RendererEngine, named: Named) -> None:
     for _ in range(5):
         with pytest.raises(RendererLost):
-            mischievous.render(named("killer"), _plan()).result(WAIT_S)
-    assert p.opened(mischievous.render(named("cat"), _plan()).result(WAIT_S)).size == (60, 40)
+            mischievous.render(named("killer"), planned()).result(WAIT_S)
+    assert p.opened(mischievous.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
 
 
-def test_more_memory_than_is_allowed_costs_the_image(named: Callable[[str], str]) -> None:
-    with _engine(1, memory_bytes=1024**3) as engine:
+def test_more_memory_than_is_allowed_costs_the_image(named: Named) -> None:
+    with mischievous_engine(1, memory_bytes=1024**3) as engine:
         with pytest.raises(RendererLost, match="more memory than is allowed"):
-            engine.render(named("hoard"), _plan()).result(WAIT_S)
-        assert p.opened(engine.render(named("cat"), _plan()).result(WAIT_S)).size == (60, 40)
+            engine.render(named("hoard"), planned()).result(WAIT_S)
+        assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
 
 
 def test_an_image_too_large_for_the_memory_is_not_called_broken(file: Callable[[bytes], str]) -> None:
     path = file(p.jpg(Image.new("RGB", (7000, 7000))))  # to be turned it is held in memory: 147 megabytes
     probe = Probe(format="jpg", width=7000, height=7000)
-    with _engine(1, memory_bytes=180 * 1024**2) as engine, pytest.raises(RendererLost):
-        engine.render(path, _plan("rotate=90,format=webp,quality=1", probe)).result(WAIT_S)
+    with mischievous_engine(1, memory_bytes=180 * 1024**2) as engine, pytest.raises(RendererLost):
+        engine.render(path, planned("rotate=90,format=webp,quality=1", probe)).result(WAIT_S)
 
 
-def test_a_renderer_is_replaced_after_its_share(named: Callable[[str], str]) -> None:
-    with _engine(1, renders=2) as engine:
-        pids = [_pid(engine, named) for _ in range(6)]
-        assert max(pids.count(pid) for pid in pids) <= 2
-        assert len(set(pids)) >= 3
+def test_a_renderer_is_replaced_after_its_share(named: Named) -> None:
+    with mischievous_engine(1, renders=2) as engine:
+        seen = [pid_of(engine, named) for _ in range(6)]
+        assert max(seen.count(pid) for pid in seen) <= 2
+        assert len(set(seen)) >= 3
 
 
-def test_a_renderer_killed_while_idle_is_replaced(named: Callable[[str], str]) -> None:
-    with _engine(1) as engine:
-        first = _pid(engine, named)
+def test_a_renderer_killed_while_idle_is_replaced(named: Named) -> None:
+    with mischievous_engine(1) as engine:
+        first = pid_of(engine, named)
         os.kill(first, signal.SIGKILL)
-        _wait_until(lambda: not _is_alive(first))
-        assert _pid(engine, named) != first
+        until(lambda: not is_alive(first))
+        assert pid_of(engine, named) != first
 
 
-def test_work_of_renderers_that_somebody_killed_is_done_by_others(
-    named: Callable[[str], str], tmp_path: Path
-) -> None:
-    with _engine(2) as engine:
-        futures = [engine.render(named("slow"), _plan()) for _ in range(6)]
-        _wait_until(lambda: len(list(tmp_path.glob("slow.*[0-9]"))) == 2)  # both are at work
-        for mark in list(tmp_path.glob("slow.*[0-9]")):
-            os.kill(int(mark.suffix[1:]), signal.SIGKILL)
+def test_a_renderer_killed_while_idle_is_replaced_before_anybody_needs_it() -> None:
+    others = pids()
+    with mischievous_engine(2):
+        first, second = pids() - others  # they are started at once, too
+        os.kill(first, signal.SIGKILL)
+        until(lambda: len(pids() - others - {first}) == 2)
+        assert second in pids()
+
+
+@pytest.mark.parametrize("name", ["killed when sent", "killed when half sent"])
+def test_a_renderer_killed_while_it_sends_holds_up_nobody(named: Named, tmp_path: Path, name: str) -> None:
+    """The lock of its channel stays locked, and half a message is in its pipe."""
+    others = pids()
+    with mischievous_engine(2) as engine:
+        before = pids() - others
+        meanwhile = engine.render(named("slow"), planned())
+        until(lambda: len(begun_by(tmp_path)) == 1)
+        killed = engine.render(named(name), planned())
+        behind = [engine.render(named("cat"), planned()) for _ in range(20)]
+        assert all(p.opened(future.result(SOON_S)).size == (60, 40) for future in [meanwhile, killed, *behind])
+        until(lambda: len(pids() - others) == 2)
+        assert pids() & before == set(begun_by(tmp_path))
+        assert p.opened(engine.render(named("cat"), planned()).result(SOON_S)).size == (60, 40)
+
+
+def test_work_of_renderers_that_somebody_killed_is_done_by_others(named: Named, tmp_path: Path) -> None:
+    with mischievous_engine(2) as engine:
+        futures = [engine.render(named("slow"), planned()) for _ in range(6)]
+        until(lambda: len(begun_by(tmp_path)) == 2)  # both are at work
+        for pid in begun_by(tmp_path):
+            os.kill(pid, signal.SIGKILL)
         assert all(p.opened(future.result(WAIT_S)).size == (60, 40) for future in futures)
 
 
-def test_an_image_under_which_every_renderer_is_killed_is_given_up(named: Callable[[str], str]) -> None:
+def test_an_image_under_which_every_renderer_is_killed_is_given_up(named: Named) -> None:
     """As the kernel does when the machine's memory is used up."""
-    with _engine(1) as engine:
+    with mischievous_engine(1) as engine:
         with pytest.raises(RendererLost, match="died of this image"):
-            engine.render(named("killed"), _plan()).result(WAIT_S)
-        assert p.opened(engine.render(named("cat"), _plan()).result(WAIT_S)).size == (60, 40)
+            engine.render(named("killed"), planned()).result(WAIT_S)
+        assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
 
 
-def test_closing_leaves_no_process_and_takes_no_work(named: Callable[[str], str]) -> None:
-    with _engine(2) as engine:
-        pids = {_pid(engine, named) for _ in range(6)}
-    _wait_until(lambda: not any(map(_is_alive, pids)))
+def test_where_no_renderer_starts_work_is_refused_until_one_does(named: Named, tmp_path: Path) -> None:
+    able = tmp_path / "able"
+    prepare = partial(exec, f"import os; os.path.exists({str(able)!r}) or os._exit(1)", {})
+    with closing(RendererEngine(2, prepare=prepare)) as engine:
+        for _ in range(2):
+            with pytest.raises(Busy, match="The renderers are not available"):
+                engine.render(named("cat"), planned()).result(WAIT_S)
+        able.touch()
+        until(lambda: engine.render(named("cat"), planned()).exception(WAIT_S) is None, WAIT_S)
+
+
+# --- the queue ----------------------------------------------------------------------------------------------------
+
+
+def test_work_is_done_in_the_order_in_which_it_came(named: Named) -> None:
+    done: list[int] = []
+    with mischievous_engine(1) as engine:
+        futures = [engine.render(named("cat"), planned()) for _ in range(20)]
+        for number, future in enumerate(futures):
+            future.add_done_callback(lambda _, number=number: done.append(number))  # type: ignore[misc]
+        wait(futures, WAIT_S)
+    assert done == list(range(20))
+
+
+def test_work_that_nobody_wants_any_more_is_not_begun_and_what_is_begun_goes_on(named: Named, tmp_path: Path) -> None:
+    with mischievous_engine(1) as engine:
+        slow, waiting = engine.render(named("slow"), planned()), engine.render(named("slow too"), planned())
+        until(lambda: len(begun_by(tmp_path)) == 1)
+        assert slow.cancel()
+        assert waiting.cancel()
+        assert [pid_of(engine, named)] == begun_by(tmp_path)
+        assert (tmp_path / "slow.finished").exists()
+        assert not begun_by(tmp_path, "slow too")
+        with pytest.raises(CancelledError):
+            slow.result(WAIT_S)
+
+
+def test_much_quick_work_that_is_asked_for_when_other_work_is_done_takes_no_deeper_stack(
+    renderers: RendererEngine,
+) -> None:
+    depths: list[int] = []
+    finished = threading.Event()
+
+    def ask_again(_: Future[Probe]) -> None:
+        depths.append(_depth())
+        if len(depths) < 1000:
+            renderers.inspect("/no/such/file", Limits()).add_done_callback(ask_again)
+        else:
+            finished.set()
+
+    for _ in range(2):
+        renderers.inspect("/no/such/file", Limits()).add_done_callback(ask_again)
+    wait_for(finished)
+    assert max(depths) < 50
+
+
+def _depth() -> int:
+    frame, depth = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+# --- closing ------------------------------------------------------------------------------------------------------
+
+
+def test_closing_leaves_no_process_and_takes_no_work(named: Named) -> None:
+    with mischievous_engine(2) as engine:
+        seen = {pid_of(engine, named) for _ in range(6)}
+    until(lambda: not any(map(is_alive, seen)))
     with pytest.raises(Busy):
-        engine.render(named("cat"), _plan()).result(WAIT_S)
+        engine.render(named("cat"), planned()).result(WAIT_S)
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["two at work", "none begun"])
-def test_closing_leaves_nobody_waiting(named: Callable[[str], str], tmp_path: Path, begun: bool) -> None:
+def test_closing_leaves_nobody_waiting(named: Named, tmp_path: Path, begun: bool) -> None:
     """Contract of `Engine.close`: futures that are not done are cancelled or fail."""
-    path, plan = named("slow"), _plan()
-    with _engine(2) as engine:
-        _pid(engine, named)  # the renderers have started
+    path, plan = named("slow"), planned()
+    with mischievous_engine(2) as engine:
+        pid_of(engine, named)  # the renderers have started
         futures = [engine.render(path, plan) for _ in range(6)]
         if begun:
-            _wait_until(lambda: len(list(tmp_path.glob("slow.*[0-9]"))) == 2)
+            until(lambda: len(begun_by(tmp_path)) == 2)
     _, pending = wait(futures, timeout=2)
     assert not pending
 
 
-def test_closing_at_once_is_fine() -> None:
-    RendererEngine(2).close()
+STARTING = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from lazypix.engine.renderers import RendererEngine
 
-
-def _wait_until(come: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not come():
-        assert time.monotonic() < deadline, "it did not come"
+def until_they_start(number):
+    while len(list(Path(sys.argv[1]).iterdir())) < number:
         time.sleep(0.01)
+
+if __name__ == "__main__":
+    engine = RendererEngine(2)
+    {then}
+else:  # a renderer comes here before it looks for its channel; one that is slow to end may still come to that
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "engine.close()",
+        "until_they_start(2); engine.close()",
+        "until_they_start(2); multiprocessing.active_children()[0].kill(); until_they_start(3); engine.close()",
+        "until_they_start(2)",
+    ],
+    ids=["closed at once", "closed when all are starting", "closed when one is replaced", "never closed"],
+)
+def test_renderers_that_are_ended_while_they_start_say_nothing(tmp_path: Path, then: str) -> None:
+    program, marks = tmp_path / "program.py", tmp_path / "marks"
+    program.write_text(STARTING.format(then=then))
+    marks.mkdir()
+    done = subprocess.run(
+        [sys.executable, program, marks], capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_closing_at_once_is_fine() -> None:
+    others = pids()
+    RendererEngine(2).close()
+    assert pids() == others

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import resource
-import signal
+import atexit
+import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
-from lazypix.engine.processes import bound_allocator_of_children, follow_parent
+from lazypix.engine.processes import bound_allocator_of_children
+from lazypix.engine.renderer import Renderer, RendererLimits, is_end, killed_from_outside
 from lazypix.errors import Busy, RendererLost, RenderTimeout
 from lazypix.plan import Limits, Plan, Probe
 
+__all__ = ["RendererEngine", "RendererLimits"]
+
 T = TypeVar("T")
+log = logging.getLogger("lazypix")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RendererLimits:
-    """What one renderer may take."""
-
-    deadline_s: float = 15.0
-    """Seconds for one image, from when a renderer takes it up."""
-    memory_bytes: int = 2 * 1024**3
-    """Address space of a renderer process; an image that needs more kills it. 0: no limit."""
-    renders: int = 5000
-    """Renders after which a renderer process is replaced by a fresh one."""
+_STARTS = 3
+"""After as many starts in vain, one after the other, a renderer is not counted on; it is still tried."""
+_PAUSES_S = (0, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""Before a renderer is started again, by how often that failed in a row."""
+_CLOSE_S = 15.0
+"""Seconds in which everything ends that is killed; far longer than it takes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,8 +56,8 @@ class _Work(Generic[T]):
 class RendererEngine:
     """Runs the work in `processes` spawned processes, so that a bad image can only hurt its own request.
 
-    A process that dies or passes the deadline is replaced. `prepare` runs in every renderer when it starts
-    (picklable; for tests and instrumentation).
+    Work waits here, in the order in which it came, until a renderer is free. A renderer that dies or passes the
+    deadline is replaced. `prepare` runs in every renderer when it starts (picklable; for tests and instrumentation).
     """
 
     def __init__(
@@ -67,11 +67,22 @@ class RendererEngine:
         self._limits = limits or RendererLimits()
         self._prepare = prepare
         self._lock = threading.Lock()
-        self._closed = False
-        self._waiting: set[Future[Any]] = set()
+        self._closing = threading.Event()
+        self._waiting: deque[_Work[Any]] = deque()
+        self._unanswered: set[Future[Any]] = set()
+        self._renderers: set[Renderer] = set()
+        self._free: list[Renderer] = []
+        self._giving = False
+        self._failing: set[int] = set()
+        self._keepers: list[threading.Thread] = []
         bound_allocator_of_children()
-        self._pool = self._new_pool()
-        self._pool.schedule(_load)  # a pool starts its processes with its first task: now, not for the first image
+        atexit.register(self.close)  # a keeper would replace the processes that pebble ends when the program does
+        try:
+            for place in range(processes):
+                self._keep(place, self._start(place))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def workers(self) -> int:
@@ -85,67 +96,163 @@ class RendererEngine:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
-        _discard(self._pool)
-        for waiting in list(self._waiting):  # pebble forgets what it has not begun
+            self._closing.set()
+            renderers = list(self._renderers)
+        atexit.unregister(self.close)
+        for renderer in renderers:
+            renderer.kill()
+        for asked in list(self._unanswered):
             with suppress(InvalidStateError):
-                waiting.set_exception(Busy("The renderers are being stopped"))
+                asked.set_exception(_closed())
+        deadline = time.monotonic() + _CLOSE_S
+        for keeper in self._keepers:
+            keeper.join(max(0.0, deadline - time.monotonic()))
 
-    def _new_pool(self) -> ProcessPool:
-        return ProcessPool(
-            max_workers=self._processes,
-            max_tasks=self._limits.renders,
-            initializer=_start,
-            initargs=(self._limits.memory_bytes, os.getpid(), self._prepare),
-            # Spawned, never forked: a fork would copy locks that other threads hold at that moment.
-            context=multiprocessing.get_context("spawn"),
+    # --- renderers: each is replaced, for as long as the engine is open ---
+
+    def _start(self, place: int) -> Renderer:
+        renderer = Renderer(self._limits, self._prepare)
+        started = renderer.start()
+        with self._lock:
+            self._renderers.add(renderer)
+            too_late = self._closing.is_set()
+        if too_late:
+            renderer.kill()
+        started.add_done_callback(partial(self._started, place, renderer))
+        return renderer
+
+    def _started(self, place: int, renderer: Renderer, started: Future[None]) -> None:
+        if started.exception() is None:
+            with self._lock:
+                self._failing.discard(place)
+            self._offer(renderer)
+
+    def _keep(self, place: int, renderer: Renderer) -> None:
+        keeper = threading.Thread(
+            target=self._replace, args=(place, renderer), name=f"lazypix-renderer-{place}", daemon=True
         )
+        keeper.start()
+        self._keepers.append(keeper)
+
+    def _replace(self, place: int, renderer: Renderer | None) -> None:
+        """Put a new renderer in the place of one that ended, over and over. In a thread of its own."""
+        failures = 0
+        while True:
+            failures = 0 if renderer is not None and self._see_off(renderer) else failures + 1
+            if failures == _STARTS:
+                self._count_out(place)
+            if self._closing.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)]):
+                return
+            try:
+                renderer = self._start(place)
+            except (OSError, RuntimeError) as error:
+                log.warning("a renderer cannot be started, and is tried again later: %s", error)
+                renderer = None
+
+    def _see_off(self, renderer: Renderer) -> bool:
+        """Wait for the end of a renderer and clear it away. Return whether it had ever come to work."""
+        renderer.wait()
+        with self._lock:
+            self._renderers.discard(renderer)
+            if renderer in self._free:
+                self._free.remove(renderer)
+        renderer.clear_away()
+        return renderer.has_started
+
+    def _count_out(self, place: int) -> None:
+        """Note that no renderer starts in this place; where none does at all, nothing waits for one."""
+        log.warning("a renderer could not be started %d times in a row; it is tried again later", _STARTS)
+        with self._lock:
+            self._failing.add(place)
+            hopeless = list(self._waiting) if len(self._failing) == self._processes else []
+            if hopeless:
+                self._waiting.clear()
+        for work in hopeless:
+            work.fail(_unavailable("they do not start"))
+
+    # --- work ---
 
     def _submit(self, function: Callable[..., T], *args: object) -> Future[T]:
         work = _Work(function=function, args=args)
-        with self._lock:
-            self._waiting.add(work.done)
-        work.done.add_done_callback(self._waiting.discard)
-        self._try(work)
+        self._unanswered.add(work.done)
+        work.done.add_done_callback(self._unanswered.discard)
+        self._queue(work)
         return work.done
 
-    def _try(self, work: _Work[T]) -> None:
-        """Schedule the work; when the whole pool broke under it, make a new pool and try again."""
-        pool = self._pool
-        try:
-            scheduled = pool.schedule(work.function, args=work.args, timeout=self._limits.deadline_s)
-        except RuntimeError as error:  # the pool is broken or closed
-            self._try_anew(work, pool, error)
-            return
-
-        def ended(finished: Future[T]) -> None:
-            error = finished.exception() if not finished.cancelled() else RuntimeError("cancelled")
-            if error is None:
-                work.succeed(finished.result())
-            elif _killed_from_outside(error) and work.tries_left > 0:
-                work.tries_left -= 1
-                self._try(work)
-            elif isinstance(error, BrokenProcessPool):
-                self._try_anew(work, pool, error)
-            else:
-                work.fail(self._translated(error))
-
-        scheduled.add_done_callback(ended)
-        # Whoever gives up takes the work out of the queue; one that is being done goes on until its deadline.
-        work.done.add_done_callback(lambda done: _drop(scheduled) if done.cancelled() else None)
-
-    def _try_anew(self, work: _Work[T], broken: ProcessPool, error: BaseException) -> None:
-        """Try again with a new pool in place of a broken one."""
+    def _queue(self, work: _Work[Any], *, ahead: bool = False) -> None:
         with self._lock:
-            hopeless = self._closed or work.tries_left <= 0
-            if self._pool is broken and not hopeless:
-                self._pool = self._new_pool()
-                threading.Thread(target=_discard, args=(broken,), daemon=True).start()
-        if hopeless:
-            work.fail(Busy(f"The renderers are not available ({type(error).__name__})"))
+            refusal = self._refusal()
+            if refusal is None:
+                (self._waiting.appendleft if ahead else self._waiting.append)(work)
+        if refusal is not None:
+            work.fail(refusal)
+        self._give()
+
+    def _refusal(self) -> Busy | None:
+        if self._closing.is_set():
+            return _closed()
+        if len(self._failing) == self._processes:
+            return _unavailable("they do not start")
+        return None
+
+    def _offer(self, renderer: Renderer) -> None:
+        """Have a renderer do what waits, now or later."""
+        with self._lock:
+            if renderer in self._renderers:  # else it has ended
+                self._free.append(renderer)
+        self._give()
+
+    def _give(self) -> None:
+        """Give what waits to renderers that are free.
+
+        One call at a time does so for all: what it sets off, which may be done at once, is seen to when it comes
+        round, not deeper and deeper in the stack.
+        """
+        with self._lock:
+            if self._giving:
+                return
+            self._giving = True
+        while pair := self._next():
+            self._begin(*pair)
+
+    def _next(self) -> tuple[Renderer, _Work[Any]] | None:
+        with self._lock:
+            while self._free and self._waiting:
+                work = self._waiting.popleft()
+                if not work.done.done():  # else whoever asked has given up
+                    return self._free.pop(), work  # the one that worked last: its memory is warm
+            self._giving = False
+            return None
+
+    def _begin(self, renderer: Renderer, work: _Work[Any]) -> None:
+        try:
+            begun = renderer.begin(work.function, work.args)
+        except RuntimeError as error:  # it has just ended, or its pool is broken
+            renderer.kill()
+            self._try_again(work, BrokenProcessPool(str(error)))
+            return
+        begun.add_done_callback(partial(self._ended, renderer, work))
+
+    def _ended(self, renderer: Renderer, work: _Work[T], begun: Future[T]) -> None:
+        error = begun.exception()
+        if is_end(error) or renderer.is_spent:
+            renderer.kill()
+        else:
+            self._offer(renderer)  # first: whoever waits for this work may take long with it
+        if error is None:
+            work.succeed(begun.result())
+        elif isinstance(error, BrokenProcessPool) or killed_from_outside(error):
+            self._try_again(work, error)
+        else:
+            work.fail(self._translated(error))
+
+    def _try_again(self, work: _Work[Any], error: BaseException) -> None:
+        """Have others try what failed by no fault of its own, a bounded number of times."""
+        if work.tries_left <= 0:
+            work.fail(self._translated(error))
             return
         work.tries_left -= 1
-        self._try(work)
+        self._queue(work, ahead=True)
 
     def _translated(self, error: BaseException) -> BaseException:
         if isinstance(error, TimeoutError):
@@ -154,32 +261,17 @@ class RendererEngine:
             return RendererLost("The renderer died of this image (a crash, or more memory than is allowed)")
         if isinstance(error, MemoryError):
             return RendererLost("The image needs more memory than is allowed")
+        if isinstance(error, BrokenProcessPool):
+            return _unavailable(type(error).__name__)
         return error
 
 
-def _drop(scheduled: Future[Any]) -> None:
-    if not scheduled.running():
-        scheduled.cancel()
+def _closed() -> Busy:
+    return Busy("The renderers are being stopped")
 
 
-def _killed_from_outside(error: BaseException) -> bool:
-    """Whether the renderer died of no fault of the image's: an operator's or a service manager's signal."""
-    return isinstance(error, ProcessExpired) and error.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
-
-
-def _start(memory_bytes: int, parent: int, prepare: Callable[[], None] | None) -> None:
-    """Prepare a fresh renderer process."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # die at once, also inside of a codec
-    threading.Thread(target=follow_parent, args=(parent,), daemon=True).start()
-    if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    _load()
-    if prepare is not None:
-        prepare()
-
-
-def _load() -> None:
-    import lazypix.engine.render  # noqa: F401  # libvips
+def _unavailable(why: str) -> Busy:
+    return Busy(f"The renderers are not available ({why})")
 
 
 def _inspect(path: str, limits: Limits) -> Probe:
@@ -192,8 +284,3 @@ def _render(path: str, plan: Plan) -> bytes:
     from lazypix.engine import render
 
     return render.render(path, plan)
-
-
-def _discard(pool: ProcessPool) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]
-    pool.join()
