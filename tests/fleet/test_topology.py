@@ -20,7 +20,7 @@ from tests.programs import ROOT, environment_of
 from tests.waiting import until
 
 UP_S = 240.0
-DOWN_S = 60.0
+DOWN_S = 180.0  # two workers, one after the other, of which each may wait for half a minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
