@@ -16,6 +16,7 @@ import httpx
 import pytest
 from tests import programs
 from tests.engine.pictures import jpg, noise
+from tests.files import files_in
 from tests.fleet.machines import machines, shared_settings
 from tests.forked import run_module
 from tests.ports import free_port
@@ -55,7 +56,7 @@ class Fleet:
 
     def cloud_keys(self) -> set[str]:
         root = self.folder / "cloud" / "root" / "bucket"
-        return {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
+        return {str(file.relative_to(root)) for file in files_in(root)}
 
     def mirror_keys(self) -> set[str]:
         return {blob.key for blob in self.mirror.list()}

@@ -24,6 +24,7 @@ import httpx
 import pytest
 from skimage import data
 from tests import programs
+from tests.files import files_in
 from tests.fleet.machines import machines, shared_settings
 from tests.fleet.workers import Worker, celery
 from tests.ports import free_port
@@ -218,7 +219,7 @@ def _conditions_and_parts(fleet: Fleet, ident: str, tell: Tell) -> None:
 def _replica_is_filled(fleet: Fleet, ident: str, tell: Tell) -> None:
     begun = time.monotonic()
     copy = fleet.replica / "image" / f"{ident}.jpg"
-    until(copy.exists, JOBS_S, lambda: f"not replicated: {list(fleet.replica.rglob('*'))}")
+    until(copy.exists, JOBS_S, lambda: f"not replicated: {files_in(fleet.replica)}")
     until(lambda: copy.read_bytes() == PHOTOGRAPH.read_bytes(), JOBS_S)
     tell(f"the replica has the original as image/{ident}.jpg, waited {_ms(begun)}")
 

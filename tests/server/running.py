@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from tests.files import files_in
 from tests.forked import Forked, start_module
 from tests.ports import free_port
 from tests.waiting import until
@@ -188,7 +189,7 @@ def peak_mib(server: Server) -> float:
 def stored_files(data: Path) -> set[str]:
     """All files in the store and in the place for incoming ones, temporary ones too."""
     places = (data / "images", data / "incoming")
-    return {str(file.relative_to(data)) for place in places for file in place.rglob("*") if file.is_file()}
+    return {str(file.relative_to(data)) for place in places for file in files_in(place)}
 
 
 def rows(data: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.engine.pictures import encoded, noise, quadrants
+from tests.files import files_in
 from tests.forked import run_module
 from tests.ports import free_port
 from tests.server.nginx import command, get_raw, nginx
@@ -48,7 +49,7 @@ class Front:
     def stored(self, target: str, name: str) -> None:
         """Have a variant made, and wait until its file is there."""
         assert self.get(target).status_code == 200
-        until(lambda: any(self.server.data.joinpath("images").rglob(name)), 20)
+        until(lambda: any(file.name == name for file in files_in(self.server.data / "images")), 20)
 
 
 def printed(data: Path, port: int, upstream: int, *arguments: str, **settings: str) -> str:

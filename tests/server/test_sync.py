@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from tests.engine.pictures import jpg, quadrants
+from tests.files import files_in
 from tests.receiving import Received, Receiver, receiving
 from tests.server.running import Server, running
 from tests.waiting import until
@@ -58,7 +59,7 @@ def post(server: Server, route: str, **data: str) -> httpx.Response:
 
 def stored(server: Server, name: str) -> set[str]:
     root = server.data.parent / name
-    return {str(file.relative_to(root)) for file in root.rglob("*.*") if file.is_file() and "/." not in str(file)}
+    return {str(file.relative_to(root)) for file in files_in(root) if "." in file.name and "/." not in str(file)}
 
 
 def told(receiver: Receiver, path: str, number: int = 1) -> list[Received]:
