@@ -106,12 +106,14 @@ def test_one_that_was_killed_is_missed_by_nobody(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(4) as threads:
             asking = [threads.submit(ask) for _ in range(3)]
-            until(lambda: statuses[200] > 20)
-            before = statuses[200]
-            kill(front.servers[1])
-            stored = [front.upload(f"later{number}").status_code for number in range(6)]
-            until(lambda: statuses[200] > before + 20)
-            stop.set()
+            try:
+                until(lambda: statuses[200] > 20)
+                before = statuses[200]
+                kill(front.servers[1])
+                stored = [front.upload(f"later{number}").status_code for number in range(6)]
+                until(lambda: statuses[200] > before + 20)
+            finally:
+                stop.set()  # else a failure would be waited for without end
             for one in asking:
                 one.result()
         assert stored == [201] * 6
