@@ -58,14 +58,16 @@ def _threads() -> list[threading.Thread]:
 
 def _children() -> dict[int, str]:
     """Return pid and command line of this process' children (on Linux; elsewhere none are seen)."""
-    found = {}
-    for children in Path("/proc/self/task").glob("*/children"):
-        for pid in _read(children).split():
-            command = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
-            lasting = any(name in command for name in _HELPERS) or int(pid) in LASTING
-            if not lasting:
-                found[int(pid)] = command
-    return found
+    found = _children_of("self")
+    forking = [pid for pid, command in found.items() if "multiprocessing.forkserver" in command]
+    kept = {pid: command for pid, command in found.items() if not any(name in command for name in _HELPERS)}
+    forked = {pid: command for server in forking for pid, command in _children_of(str(server)).items()}
+    return {pid: command for pid, command in (kept | forked).items() if pid not in LASTING}
+
+
+def _children_of(parent: str) -> dict[int, str]:
+    pids = [pid for file in Path(f"/proc/{parent}/task").glob("*/children") for pid in _read(file).split()]
+    return {int(pid): _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip() for pid in pids}
 
 
 def _read(path: Path) -> str:

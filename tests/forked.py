@@ -1,7 +1,8 @@
 """Commands in processes of their own that start fast: forked off one process that has imported what they need.
 
-Each is a process as any other, which can be killed; only the imports of Python modules are not done anew. Not for
-what is about starting itself, nor about terminals.
+Each is a process as any other, which can be killed; the imports of Python modules are not done anew, functions given to
+`atexit` are not called, and the kernel tells the command and environment of the process it was forked off. Not for what
+is about these, nor about terminals.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from lazypix.catalog.jobs import JobRows
-from lazypix.composition import make_kinds, make_renderers, open_library
+from lazypix.composition import make_kinds, make_renderers, open_listening
 from lazypix.errors import LazypixError, SettingsError
 from lazypix.jobs.carrier import Carrier
 from lazypix.jobs.messages import JOB, RESEND, Sender, make_app, signals
@@ -36,13 +36,16 @@ class Work:
             own = own.model_copy(update={"renderers": 1})  # a forked process carries out one job at a time
             _have_own_processes()
         self._stopping = threading.Event()
-        self.library: Library = open_library(settings, make_renderers(own))
-        self.library.listen()
+        self.library: Library = open_listening(settings, make_renderers(own))
         self.rows: JobRows = self.library.catalog.jobs
         kinds = make_kinds(settings, self.library, self._stopping)
         self.carrier = Carrier(self.rows, kinds, lease_s=settings.job_lease_s)
         self.sender = Sender(app, self.rows, unheard_s=settings.job_resend_s)
-        self.carrier.schedule()
+        try:
+            self.carrier.schedule()
+        except BaseException:  # the next message opens everything anew
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give back what is not finished, and close all parts."""

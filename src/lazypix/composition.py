@@ -38,7 +38,30 @@ from lazypix.stores.local import make_folder
 
 
 def open_library(settings: Settings, engine: Engine | None = None, *, tidies: bool = True) -> Library:
-    """Make the library that the settings describe; without `engine` it renders in threads. `tidies`: as `Library`."""
+    """Make the library that the settings describe; without `engine` it renders in threads. `tidies`: as `Library`.
+
+    The engine is the library's: where that cannot be opened, it is closed, so that no renderers are left.
+    """
+    try:
+        return _opened(settings, engine, tidies=tidies)
+    except BaseException:
+        if engine is not None:
+            engine.close()
+        raise
+
+
+def open_listening(settings: Settings, engine: Engine | None = None) -> Library:
+    """As `open_library`; the library hears what others change, or is not opened at all."""
+    library = open_library(settings, engine)
+    try:
+        library.listen()
+    except BaseException:
+        library.close()
+        raise
+    return library
+
+
+def _opened(settings: Settings, engine: Engine | None, *, tidies: bool) -> Library:
     catalog = _catalog(settings)
     return Library.open(
         settings.data,

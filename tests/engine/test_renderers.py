@@ -20,7 +20,8 @@ from tests.engine.mischief import Named, begun_by, is_alive, mischievous_engine,
 from tests.waiting import WAIT_S, until
 from tests.waiting import wait as wait_for
 
-from lazypix.engine.renderers import RendererEngine
+from lazypix.engine.renderer import Renderer
+from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BrokenImage, Busy, RendererLost, RenderFailed, RenderTimeout, TooLarge, UnsupportedImage
 from lazypix.plan import Limits, Probe
@@ -296,3 +297,44 @@ def test_closing_at_once_is_fine() -> None:
     others = pids()
     RendererEngine(2).close()
     assert pids() == others
+
+
+def test_renderers_that_hang_while_they_start_are_not_waited_for(named: Named) -> None:
+    hanging = partial(exec, "import time; time.sleep(3600)", {})
+    with closing(RendererEngine(1, RendererLimits(start_s=0.5), hanging)) as engine:
+        waiting = engine.render(named("cat"), planned())
+        with pytest.raises(Busy, match="they do not start"):
+            waiting.result(WAIT_S)
+
+
+def test_whoever_takes_long_with_an_answer_holds_up_nobody_else(named: Named) -> None:
+    with mischievous_engine(2) as engine:
+        wait([engine.render(named("slow"), planned()) for _ in range(2)], WAIT_S)  # both have started
+        taken, go = threading.Event(), threading.Event()
+
+        def take(_: Future[bytes]) -> None:
+            taken.set()
+            wait_for(go)
+
+        first = engine.render(named("slow"), planned())
+        first.add_done_callback(take)
+        wait_for(taken)
+        try:
+            assert p.opened(engine.render(named("cat"), planned()).result(SOON_S)).size == (60, 40)
+        finally:
+            go.set()
+
+
+def test_what_was_interrupted_is_given_to_others(named: Named, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Renderer.begin
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(Renderer, "begin", begin)
+        raise KeyboardInterrupt
+
+    with mischievous_engine(1) as engine:
+        pid_of(engine, named)
+        monkeypatch.setattr(Renderer, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.render(named("cat"), planned())
+        assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)

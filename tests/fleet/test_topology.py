@@ -15,12 +15,16 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from tests.fleet.topology import INTERRUPTED
 from tests.programs import ROOT, environment_of
 from tests.waiting import until
 
 UP_S = 240.0
 DOWN_S = 180.0  # two workers, one after the other, of which each may wait for half a minute
+
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from lazypix.cli.common import (
     out,
     print_json,
 )
-from lazypix.composition import make_renderers, make_runner, open_library
+from lazypix.composition import make_renderers, make_runner, open_listening
 from lazypix.engine.idle import IdleEngine
 from lazypix.jobs.runner import JobRunner
 from lazypix.settings import load
@@ -122,13 +122,14 @@ def run(
         signal.signal(number, lambda *_: stopped.set())
     with errors_told():
         settings = load({"data": data})
-        with open_library(settings, make_renderers(settings)) as library:
-            library.listen()
-            with make_runner(settings, library) as runner:
-                print("carrying out jobs", flush=True)
-                if until_done:
-                    threading.Thread(target=_finish, args=(runner, stopped), daemon=True).start()
-                stopped.wait()
+        with (
+            open_listening(settings, make_renderers(settings)) as library,
+            make_runner(settings, library) as runner,
+        ):
+            print("carrying out jobs", flush=True)
+            if until_done:
+                threading.Thread(target=_finish, args=(runner, stopped), daemon=True).start()
+            stopped.wait()
 
 
 def _finish(runner: JobRunner, stopped: threading.Event) -> None:

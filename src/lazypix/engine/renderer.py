@@ -7,8 +7,9 @@ import resource
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, InvalidStateError, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -34,6 +35,8 @@ class RendererLimits:
     """Address space of a renderer process; an image that needs more kills it. 0: no limit."""
     renders: int = 5000
     """Renders after which a renderer process is replaced by a fresh one."""
+    start_s: float = 60.0
+    """Seconds in which a renderer process must have started; one that has not is killed."""
 
 
 class Renderer:
@@ -59,7 +62,8 @@ class Renderer:
         )
 
     def start(self) -> Future[None]:
-        """Start the process; the future is done when it can work, and raises `BrokenProcessPool` if it never can.
+        """Start the process; the future is done when it can work, and raises `BrokenProcessPool` or
+        `ProcessExpired` if it never can.
 
         Raises:
             OSError, RuntimeError: it cannot be started; there is nothing to clear away.
@@ -96,9 +100,9 @@ class Renderer:
         """End the process at once. If it is still starting: before its pool goes, of which it would complain."""
         self._spawning.kill()
 
-    def wait(self) -> None:
-        """Wait until the process has ended."""
-        self._spawning.wait()
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the process has ended; return whether it has."""
+        return self._spawning.wait(timeout_s)
 
     def clear_away(self) -> None:
         """Let go of all that belonged to the process, which has ended; what it had begun is done then, or fails."""
@@ -107,7 +111,8 @@ class Renderer:
         wait(list(self._unfinished), timeout=_REPORT_S)
         self._end_pool()
         for forgotten in list(self._unfinished):  # what pebble is told at the moment when it gives up
-            forgotten.set_exception(BrokenProcessPool("the renderer has ended"))
+            with suppress(InvalidStateError):  # done at this very moment
+                forgotten.set_exception(BrokenProcessPool("the renderer has ended"))
 
     def _schedule(
         self, function: Callable[..., T], args: tuple[object, ...], deadline_s: float | None = None
@@ -163,9 +168,9 @@ class _OneProcess(SpawnContext):
         if process is not None and process.pid is not None:
             process.kill()
 
-    def wait(self) -> None:
+    def wait(self, timeout_s: float | None) -> bool:
         assert self._process is not None, "no process was started"
-        connection.wait([self._process.sentinel])
+        return bool(connection.wait([self._process.sentinel], timeout_s))
 
     def forget(self) -> None:
         """Let go of the process, which has ended, and so of its descriptors: pebble's errors are cyclic garbage."""

@@ -151,6 +151,9 @@ class RendererEngine:
 
     def _see_off(self, renderer: Renderer) -> bool:
         """Wait for the end of a renderer and clear it away. Return whether it had ever come to work."""
+        if not renderer.wait(self._limits.start_s) and not renderer.has_started:
+            log.warning("a renderer did not start in %g seconds, and is killed", self._limits.start_s)
+            renderer.kill()
         renderer.wait()
         with self._lock:
             self._renderers.discard(renderer)
@@ -213,7 +216,14 @@ class RendererEngine:
                 return
             self._giving = True
         while pair := self._next():
-            self._begin(*pair)
+            try:
+                self._begin(*pair)
+            except BaseException:  # such as Ctrl-C in the thread that asks: others must be given theirs all the same
+                with self._lock:
+                    self._giving = False
+                pair[0].kill()
+                self._try_again(pair[1], BrokenProcessPool("giving it to a renderer was interrupted"))
+                raise
 
     def _next(self) -> tuple[Renderer, _Work[Any]] | None:
         with self._lock:
@@ -235,16 +245,20 @@ class RendererEngine:
 
     def _ended(self, renderer: Renderer, work: _Work[T], begun: Future[T]) -> None:
         error = begun.exception()
-        if is_end(error) or renderer.is_spent:
-            renderer.kill()
-        else:
-            self._offer(renderer)  # first: whoever waits for this work may take long with it
-        if error is None:
-            work.succeed(begun.result())
-        elif isinstance(error, BrokenProcessPool) or killed_from_outside(error):
-            self._try_again(work, error)
-        else:
-            work.fail(self._translated(error))
+        try:
+            if error is None:
+                work.succeed(begun.result())
+            elif isinstance(error, BrokenProcessPool) or killed_from_outside(error):
+                self._try_again(work, error)
+            else:
+                work.fail(self._translated(error))
+        finally:
+            if is_end(error) or renderer.is_spent:
+                renderer.kill()
+            else:
+                self._offer(
+                    renderer
+                )  # last: this thread reads its next answer, when those who asked are done with this
 
     def _try_again(self, work: _Work[Any], error: BaseException) -> None:
         """Have others try what failed by no fault of its own, a bounded number of times."""

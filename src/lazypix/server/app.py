@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lazypix.composition import begin_jobs, make_delivery, make_renderers, open_library
+from lazypix.composition import begin_jobs, make_delivery, make_renderers, open_listening
 from lazypix.delivery import Delivery
 from lazypix.dialects.remote import SERVED
 from lazypix.errors import Busy, LazypixError, NotFound
@@ -111,8 +111,7 @@ class _Front:
         # Bodies are sent and received piece by piece in threads; those of a slow store must not be all there are.
         pieces = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="lazypix-io")
         asyncio.get_running_loop().set_default_executor(pieces)
-        library = open_library(self._settings, make_renderers(self._settings))
-        await asyncio.to_thread(library.listen)
+        library = await asyncio.to_thread(open_listening, self._settings, make_renderers(self._settings))
         self._delivery = make_delivery(self._settings, library)
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
         self._images = Images(self._delivery, self._settings.request_deadline_s, readers)
