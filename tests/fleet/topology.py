@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -249,12 +249,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make fleet", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave it up until Ctrl-C")
     keep = parser.parse_args().keep
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interruption = Interruption()
     begun = time.monotonic()
 
     def tell(text: str) -> None:
         print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)
+        interruption.heard()
 
     code = 0
     try:
@@ -262,33 +262,50 @@ def main() -> int:
             main_job(running, tell)
             tell("all went well")
             if keep:
-                _stay(running)
+                _print_addresses(running)
+                interruption.wait()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except (AssertionError, pytest.fail.Exception, pytest.skip.Exception) as error:
         print(f"it failed: {error}", file=sys.stderr)
         code = 1
-    tell("stopped everything")
+    print(f"{time.monotonic() - begun:6.1f} s  stopped everything", flush=True)
     return code
 
 
-def _stay(fleet: Fleet) -> None:
+class Interruption:
+    """Ctrl-C or SIGTERM, heard between one step and the next.
+
+    As an exception in the middle of a step it could come between the start of a process and the moment at which anybody
+    knows of it, and leave that behind.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self._asked = True
+
+    def heard(self) -> None:
+        """Raise KeyboardInterrupt if somebody has asked to stop."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def wait(self) -> None:
+        """Return when somebody has asked to stop."""
+        while not self._asked:
+            time.sleep(0.1)
+
+
+def _print_addresses(fleet: Fleet) -> None:
     address = str(fleet.front.base_url)
     print(f"\nnginx {address}, key for writes: {KEY}")
     print(f"  curl -H 'Authorization: Bearer {KEY}' -F image=@photo.jpg -F ident=hello {address}/upload")
     for name, address in fleet.parts.items():
         print(f"{name} {address}")
     print("It stays up until Ctrl-C.", flush=True)
-    with suppress(KeyboardInterrupt):
-        while True:
-            signal.pause()
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Begin to stop; who is impatient then does not keep us from stopping all of it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -42,20 +43,22 @@ def tricks() -> Iterator[Tricks]:
         yield started
 
 
+def allowing(*ports: int) -> dict[str, str]:
+    """Return settings by which images of this machine are shown, from these ports."""
+    return {
+        "outbound_allow": "127.0.0.1",
+        "outbound_ports": ",".join(str(port) for port in ports),
+        "remote_hosts": "127.0.0.1, *.photos.example",
+    }
+
+
 @pytest.fixture(scope="module")
 def web(tricks: Tricks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     with ExitStack() as stack:
         receiver: Receiver = stack.enter_context(receiving())
         site = Site(receiver)
         receiver.answer = site.answer
-        settings = {
-            "outbound_allow": "127.0.0.1",
-            "outbound_ports": f"{receiver.port},{tricks.port}",
-            "fetch_deadline_s": "1",
-            "remote_hosts": "127.0.0.1, *.photos.example",
-            "remote_ttl_s": "1",
-            "cache_ttl_s": "0.1",
-        }
+        settings = {**allowing(receiver.port, tricks.port), "remote_ttl_s": "1", "cache_ttl_s": "0.1"}
         with running(tmp_path_factory.mktemp("remote") / "data", **settings) as server:
             yield Web(server=server, site=site, stop_site=stack)
 
@@ -93,7 +96,6 @@ def test_the_second_request_is_a_hit_and_the_source_is_asked_once(web: Web) -> N
         ("/to-canary", 400, "127.0.0.2 is not reached"),
         ("/html", 415, "Not an image"),
         ("/missing", 404, "status 404"),
-        ("/drips", 502, "ReadTimeout"),
     ],
 )
 def test_a_source_that_plays_tricks_is_told(web: Web, tricks: Tricks, path: str, status: int, said: str) -> None:
@@ -104,6 +106,15 @@ def test_a_source_that_plays_tricks_is_told(web: Web, tricks: Tricks, path: str,
     assert said in web.server.log.read_text()
     assert rows(web.server.data) == before
     assert tricks.canary == []
+
+
+def test_a_source_that_drips_is_left_after_the_deadline(tricks: Tricks, tmp_path: Path) -> None:
+    with running(tmp_path / "data", **allowing(tricks.port), fetch_deadline_s="1") as server:
+        answer = server.get(f"/remote/20x.jpg?url={quote(tricks.url('/drips'), safe='')}")
+        assert answer.status_code == 502
+        assert "ReadTimeout" in error_of(answer.content)
+        assert "ReadTimeout" in server.log.read_text()
+        assert rows(server.data) == {}
 
 
 @pytest.mark.parametrize(
