@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -179,6 +180,29 @@ def test_where_no_renderer_starts_work_is_refused_until_one_does(named: Named, t
 
 
 # --- the queue ----------------------------------------------------------------------------------------------------
+
+
+def test_a_renderer_that_cannot_be_started_for_want_of_descriptors_is_when_there_are_some(
+    named: Named, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mischievous_engine(1) as engine:
+        pid = pid_of(engine, named)
+        with no_more_descriptors():
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: "Too many open files" in caplog.text)
+        assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_work_is_done_in_the_order_in_which_it_came(named: Named) -> None:

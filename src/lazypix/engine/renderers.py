@@ -145,8 +145,8 @@ class RendererEngine:
                 return
             try:
                 renderer = self._start(place)
-            except (OSError, RuntimeError) as error:
-                log.warning("a renderer cannot be started, and is tried again later: %s", error)
+            except Exception:  # whatever it is, this place must not stay empty for ever
+                log.warning("a renderer cannot be started, and is tried again later", exc_info=True)
                 renderer = None
 
     def _see_off(self, renderer: Renderer) -> bool:
@@ -252,13 +252,11 @@ class RendererEngine:
                 self._try_again(work, error)
             else:
                 work.fail(self._translated(error))
-        finally:
+        finally:  # last: this thread reads the next answer, when those who asked are done with this one
             if is_end(error) or renderer.is_spent:
                 renderer.kill()
             else:
-                self._offer(
-                    renderer
-                )  # last: this thread reads its next answer, when those who asked are done with this
+                self._offer(renderer)
 
     def _try_again(self, work: _Work[Any], error: BaseException) -> None:
         """Have others try what failed by no fault of its own, a bounded number of times."""
