@@ -100,7 +100,10 @@ def ended(server: Server, code: int) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_upload_under_way_is_finished_acknowledged_and_there(tmp_path: Path, workers: str) -> None:
     with begun(tmp_path / "data", workers=workers, drain_s="60") as server:
-        with slow_upload(server, "slow") as upload, socket.create_connection(("127.0.0.1", server.port), WAIT_S) as idle:
+        with (
+            slow_upload(server, "slow") as upload,
+            socket.create_connection(("127.0.0.1", server.port), WAIT_S) as idle,
+        ):
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert read_answer(idle).status == 200
             server.process.terminate()

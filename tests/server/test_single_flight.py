@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from tests.server.running import Server, running
+from tests.server.running import ANSWER_S, Server, running, stored_files
+from tests.waiting import until
 
 CROWD = 200
 
@@ -26,7 +27,7 @@ def photograph(width_px: int = 1600, height_px: int = 1200) -> bytes:
 async def crowd(server: Server, target: str, size: int) -> list[httpx.Response]:
     """Send `size` requests, each on a connection of its own that is open before the first request is sent."""
     limits = httpx.Limits(max_connections=size, max_keepalive_connections=size)
-    async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=ANSWER_S) as client:
         await asyncio.gather(*(client.get("/healthz") for _ in range(size)))
         return list(await asyncio.gather(*(client.get(target) for _ in range(size))))
 
@@ -54,9 +55,10 @@ def test_beyond_the_queue_requests_for_other_variants_get_503_and_stored_ones_ar
         ident = server.upload(photograph(3000, 2000))
         stored = server.get(f"/image/40x/{ident}.jpg")
         assert stored.status_code == 200
+        until(lambda: f"images/{ident}/40x.jpg" in stored_files(server.data))
 
         async def many() -> list[httpx.Response]:
-            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=ANSWER_S) as client:
                 slow = [client.get(f"/image/{1200 + n}x/{ident}.avif") for n in range(12)]
                 return list(await asyncio.gather(*slow, client.get(f"/image/40x/{ident}.jpg")))
 
