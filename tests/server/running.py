@@ -144,7 +144,7 @@ def stop(server: Server) -> None:
         if server.process.poll() is None:
             server.process.terminate()
         server.process.wait(STOP_S)
-        until(lambda: not members(server.pid), STOP_S, lambda: f"left behind: {members(server.pid)}")
+        until(lambda: not members(server.pid), 20, lambda: f"left behind: {members(server.pid)}")
     finally:
         kill(server)
 

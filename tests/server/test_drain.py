@@ -94,7 +94,7 @@ def refused(server: Server) -> bool:
 
 def ended(server: Server, code: int) -> None:
     assert server.process.wait(STOP_S) == code, server.log.read_text()
-    until(lambda: not members(server.pid), STOP_S, lambda: f"left behind: {members(server.pid)}")
+    until(lambda: not members(server.pid), 20, lambda: f"left behind: {members(server.pid)}")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
