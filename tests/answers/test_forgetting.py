@@ -132,7 +132,7 @@ def test_many_deletions_during_an_outage_are_one_of_everything(one: Machine, two
     assert two.finds("another") is None
     two.wire.cut = False
     clock.now += 20
-    until(lambda: two.answers.ticket("another") is None and one.finds() is None, 1)
+    until(lambda: two.answers.ticket("another") is None and one.finds() is None)
     clock.now += QUIET_S + 1
     assert one.finds() is None
     two.shares(b"new")

@@ -10,12 +10,14 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from tests.contrib.django import example
 from tests.engine.pictures import BLUE, RED, colour_at, encoded, looks_like, opened, quadrants
 from tests.programs import Program, find
+from tests.waiting import WAIT_S, until
 
 PICTURES = 50
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PATIENCE_MS = 1000 * WAIT_S
 WATCH_SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => { for (const each of list.getEntries()) window.shifts.push(each.value); })
@@ -27,7 +29,7 @@ new PerformanceObserver((list) => { for (const each of list.getEntries()) window
 def browser() -> Iterator[Browser]:
     executable = find("chromium", "/usr/bin")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=executable, args=FLAGS, timeout=PATIENCE_MS)
         yield running
         running.close()
 
@@ -41,6 +43,7 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def page(browser: Browser, server: Program) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1000, "height": 700}, base_url=f"http://{server.address}")
+    context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
     context.close()
 
@@ -51,6 +54,7 @@ class Gate:
     def __init__(self, page: Page, pattern: str) -> None:
         self.held: list[Route] = []
         self._open = False
+        self._page = page
         page.route(pattern, self._come)
 
     def _come(self, route: Route) -> None:
@@ -58,6 +62,10 @@ class Gate:
             route.continue_()
         else:
             self.held.append(route)
+
+    def wait(self) -> None:
+        """Wait until something is held back."""
+        until(lambda: self._page.evaluate("true") and len(self.held) > 0)  # routes are heard while the page is asked
 
     def open(self) -> None:
         self._open = True
@@ -88,7 +96,7 @@ def test_fifty_pictures_load_late_and_nothing_moves(page: Page) -> None:
     before = [pictures.nth(n).bounding_box() for n in range(PICTURES)]
     foot = page.locator("p").bounding_box()
     page.wait_for_function("document.readyState !== 'loading'")
-    assert gate.held, "pictures are asked for, and held back"
+    gate.wait()
     assert page.evaluate("[...document.images].every((i) => !i.naturalWidth)")
     gate.open()
     scroll_through(page)
@@ -113,7 +121,7 @@ def test_a_page_that_moves_is_noticed(page: Page) -> None:
     shift(page)
     gate.open()
     page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
-    assert shift(page) > 0
+    until(lambda: shift(page) > 0)
 
 
 def log_in(page: Page) -> None:
@@ -122,6 +130,12 @@ def log_in(page: Page) -> None:
     page.fill("[name=password]", example.PASSWORD)
     page.click("[type=submit]")
     page.wait_for_url("**/admin/gallery/photo/add/")
+
+
+def save(page: Page) -> None:
+    """Save, and wait for the page that comes then: it is like the one before."""
+    with page.expect_navigation():
+        page.click("[name=_continue]")
 
 
 def crop(page: Page, title: str) -> Any:
@@ -141,8 +155,8 @@ def test_an_upload_in_the_admin_is_previewed_and_its_focal_point_crops(page: Pag
     page.set_input_files("[name=image]", upload)
     preview = page.locator("[data-lazypix-preview] img")
     page.wait_for_function("document.querySelector('[data-lazypix-preview] img')?.naturalWidth === 400")
-    assert preview.get_attribute("src", timeout=1000).startswith("blob:")  # type: ignore[union-attr]
-    page.click("[name=_continue]")
+    assert preview.get_attribute("src").startswith("blob:")  # type: ignore[union-attr]
+    save(page)
     page.wait_for_function("document.querySelector('[data-lazypix-preview] img')?.naturalWidth")
     assert "/media/image/" in str(preview.get_attribute("src"))
     assert looks_like([colour_at(crop(page, "corners"), 0.1, 0.25)], [RED])  # the middle is kept
@@ -152,7 +166,7 @@ def test_an_upload_in_the_admin_is_previewed_and_its_focal_point_crops(page: Pag
     preview.click(position={"x": box["width"] * 0.125, "y": box["height"] * 0.5})
     assert float(page.input_value("[name=image-focus-x]")) == pytest.approx(12.5, abs=0.5)
     assert page.locator("[data-lazypix-focus]").is_visible()
-    page.click("[name=_continue]")
+    save(page)
     page.wait_for_function("document.querySelector('[data-lazypix-preview] img')?.naturalWidth")
     assert float(page.input_value("[name=image-focus-x]")) == pytest.approx(12.5, abs=0.5)
     left = crop(page, "corners")
@@ -182,6 +196,7 @@ def test_rows_that_the_admin_adds_later_have_working_widgets(page: Page) -> None
 
 def test_the_widget_works_without_javascript(browser: Browser, server: Program) -> None:
     context = browser.new_context(java_script_enabled=False, base_url=f"http://{server.address}")
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     log_in(page)
     page.fill("[name=title]", "plain")
@@ -189,7 +204,7 @@ def test_the_widget_works_without_javascript(browser: Browser, server: Program) 
     page.set_input_files("[name=image]", upload)
     page.fill("[name=image-focus-x]", "0")
     page.fill("[name=image-focus-y]", "50")
-    page.click("[name=_continue]")
+    save(page)
     assert page.input_value("[name=image-focus-x]") == "0"
     assert page.locator("[data-lazypix-preview] img").get_attribute("width") == "400"
     assert looks_like([colour_at(crop(page, "plain"), 0.9, 0.25)], [RED])

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import FilePayload, expect, sync_playwright
-from tests.browser.test_django_page import FLAGS
+from tests.browser.test_django_page import FLAGS, PATIENCE_MS
 from tests.engine.pictures import jpg, quadrants
 from tests.programs import ROOT, find
-from tests.server.running import running
+from tests.server.running import ANSWER_S, running
 
 KEY = "a-key-of-the-application"
 
@@ -35,7 +35,7 @@ def application(images: str) -> Iterator[str]:
 
         def do_POST(self) -> None:
             headers = {"Authorization": f"Bearer {KEY}"}
-            signed = httpx.post(f"{images}/tickets", headers=headers, data={"formats": "jpg"}, timeout=30)
+            signed = httpx.post(f"{images}/tickets", headers=headers, data={"formats": "jpg"}, timeout=ANSWER_S)
             content = signed.json()["content"]
             content["upload"]["url"] = images + content["upload"]["url"]  # the server has no base_url
             self._answer("application/json", json.dumps(content))
@@ -71,8 +71,9 @@ def images(tmp_path: Path) -> Iterator[str]:
 def test_a_picture_is_uploaded_by_a_page_of_another_origin_and_shown(images: str) -> None:
     executable = find("chromium", "/usr/bin")
     with application(images) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS, timeout=PATIENCE_MS)
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
         for name, kind, told in (
             ("me.png", "image/png", re.compile("This is a jpg image|named .png")),
@@ -80,6 +81,6 @@ def test_a_picture_is_uploaded_by_a_page_of_another_origin_and_shown(images: str
         ):
             picture = FilePayload(name=name, mimeType=kind, buffer=jpg(quadrants(300, 200)))
             page.locator("input").set_input_files(picture)
-            expect(page.locator("p")).to_have_text(told)
+            expect(page.locator("p")).to_have_text(told, timeout=PATIENCE_MS)
         page.wait_for_function("document.querySelector('img').naturalWidth === 200")
         browser.close()

@@ -30,6 +30,11 @@ def get(path: str, query: str = "", **headers: str) -> Request:
     return Request(method="GET", path=path, query=query, **headers)
 
 
+def remembering(library: Library) -> Delivery:
+    """A delivery whose memory keeps answers for as long as a test may take."""
+    return Delivery(library, cache_ttl_s=600)
+
+
 def header(answer: Answer, name: str) -> str:
     return dict(answer.headers)[name.encode()].decode()
 
@@ -41,7 +46,7 @@ def size_of(answer: Answer) -> tuple[int, int]:
 
 def test_a_new_variant_is_made_then_stored_then_cached(library: Library) -> None:
     library.add(jpg(quadrants(120, 80)), ident="pic")
-    delivery = Delivery(library)
+    delivery = remembering(library)
     request = get("/image/60x/pic.webp")
     assert delivery.cached(request) is None
     made = delivery.answer(request)
@@ -63,7 +68,7 @@ def test_a_hit_asks_neither_store_nor_catalog(tmp_path: Path, monkeypatch: pytes
         library.add(jpg(quadrants()), ident="pic")
         for wanted in ("60x.jpg", "60x.avif"):
             library.variant("pic", wanted[:3], format=wanted[4:])  # returns when it is stored
-        delivery = Delivery(library)
+        delivery = remembering(library)
         for request in (get("/image/60x/pic.jpg"), get("/image/60x/pic", accept=CHROME)):
             before = len(counting.calls)
             delivery.answer(request)
@@ -82,6 +87,7 @@ def test_a_hit_asks_neither_store_nor_catalog(tmp_path: Path, monkeypatch: pytes
 def test_if_none_match_is_answered_before_any_work(library: Library) -> None:
     library.add(jpg(quadrants()), ident="pic")
     tag = header(Delivery(library).answer(get("/image/60x/pic.jpg")), "etag")
+    library.variant("pic", "60x", format="jpg")  # returns when it is stored
     library.store.delete("pic/60x.jpg")
     fresh = Delivery(library)
     assert fresh.answer(get("/image/60x/pic.jpg", if_none_match=tag)).status == 304
@@ -91,7 +97,7 @@ def test_if_none_match_is_answered_before_any_work(library: Library) -> None:
 def test_a_client_that_revalidates_is_answered_from_memory(library: Library) -> None:
     library.add(jpg(quadrants()), ident="pic")
     tag = header(Delivery(library).answer(get("/image/60x/pic.jpg")), "etag")
-    fresh = Delivery(library)  # as after the answers became too old: the image itself is not in memory
+    fresh = remembering(library)  # as after the answers became too old: the image itself is not in memory
     again = get("/image/60x/pic.jpg", if_none_match=tag)
     assert fresh.cached(again) is None
     assert fresh.answer(again).status == 304
@@ -142,7 +148,7 @@ def test_entries_age_and_can_be_forgotten(library: Library) -> None:
     aged = Delivery(library, cache_ttl_s=-1)
     aged.answer(request)
     assert aged.cached(request) is None
-    delivery = Delivery(library)
+    delivery = remembering(library)
     delivery.answer(request)
     delivery.answer(other)
     library.delete("pic")
@@ -277,7 +283,7 @@ def test_what_was_looked_up_before_a_deletion_is_not_remembered_after_it(library
     """The read was under way when the image was deleted, and ended afterwards."""
     library.add(jpg(quadrants()), ident="pic")
     library.variant("pic", "60x", format="jpg")
-    delivery, request = Delivery(library), get("/image/60x/pic.jpg")
+    delivery, request = remembering(library), get("/image/60x/pic.jpg")
     find = library.shelf.find
 
     def late(ident: str, transform: Transform) -> bytes | None:
@@ -329,6 +335,6 @@ def test_preconditions_are_judged_alike_cold_and_warm(library: Library) -> None:
     library.add(jpg(quadrants()), ident="pic")
     tag = header(Delivery(library).answer(get("/image/60x/pic.jpg")), "etag")
     old = get("/image/60x/pic.jpg", if_none_match=tag, if_unmodified_since="Mon, 01 Jan 2001 00:00:00 GMT")
-    warm = Delivery(library)
+    warm = remembering(library)
     warm.answer(get("/image/60x/pic.jpg"))
     assert [warm.answer(old).status, Delivery(library).answer(old).status] == [412, 412]

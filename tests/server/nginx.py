@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from tests.server.running import RawAnswer, program, read_answer
-from tests.waiting import until
+from tests.server.running import START_S, STOP_S, RawAnswer, program, read_answer
+from tests.waiting import WAIT_S, until
 
 AROUND = """
 daemon off;
@@ -44,20 +44,20 @@ def nginx(folder: Path, configuration: str, port: int) -> Iterator[None]:
 
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=20).status_code == 200
         except httpx.TransportError:
             return False
 
     try:
-        until(answers, 20, lambda: (folder / "error.log").read_text())
+        until(answers, START_S, lambda: (folder / "error.log").read_text())
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(STOP_S)
 
 
 def get_raw(port: int, target: str) -> RawAnswer:
     """GET a target that no HTTP library would send as it is."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         return read_answer(connection)

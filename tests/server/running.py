@@ -24,10 +24,12 @@ from PIL import Image
 from tests.files import files_in
 from tests.forked import Forked, start_module
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
-START_S = 40.0
-STOP_S = 30.0
+START_S = 60.0
+STOP_S = 60.0
+ANSWER_S = 120.0
+"""Longer than any request waits at a server that is not stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60)
+        return httpx.Client(base_url=self.url, timeout=ANSWER_S)
 
     def upload(self, image: bytes, name: str = "", **fields: str) -> str:
         """Upload an image that must be taken; return its ident."""
@@ -71,6 +73,11 @@ class Server:
         picture = Image.open(io.BytesIO(answer.content))
         picture.load()
         return picture
+
+
+def ask(method: str, url: str, **options: Any) -> httpx.Response:
+    """Send a request on a connection of its own."""
+    return httpx.request(method, url, timeout=ANSWER_S, **options)
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -112,7 +119,7 @@ def wait_until_ready(server: Server) -> None:
         if server.process.poll() is not None:
             pytest.fail(f"the server ended with {server.process.returncode}:\n{server.log.read_text()}")
         try:
-            return httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200
+            return httpx.get(f"{server.url}/readyz", timeout=20).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -137,7 +144,7 @@ def stop(server: Server) -> None:
         if server.process.poll() is None:
             server.process.terminate()
         server.process.wait(STOP_S)
-        until(lambda: not members(server.pid), 5, lambda: f"left behind: {members(server.pid)}")
+        until(lambda: not members(server.pid), 20, lambda: f"left behind: {members(server.pid)}")
     finally:
         kill(server)
 
@@ -146,8 +153,9 @@ def kill(server: Server) -> None:
     """SIGKILL to every process of the server; returns when all are gone."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
+    server.process.kill()  # it may not have made its group yet
     server.process.wait(STOP_S)
-    until(lambda: not members(server.pid), 10, lambda: f"not killed: {members(server.pid)}")
+    until(lambda: not members(server.pid), STOP_S, lambda: f"not killed: {members(server.pid)}")
 
 
 def members(group: int) -> dict[int, str]:
@@ -200,11 +208,17 @@ def rows(data: Path) -> dict[str, str]:
 
 @contextmanager
 def nothing_stored(data: Path) -> Iterator[None]:
-    """Fail when files or rows have come or gone."""
+    """Fail when files or rows have come or gone. Nothing that was asked for before may still be on its way."""
+    # The answer may come before the rest of the request was thrown away.
+    until(lambda: not on_their_way(data), WAIT_S, lambda: f"{on_their_way(data)}")
     before = stored_files(data), rows(data)
     yield
-    # The answer may come before the rest of the request was thrown away.
-    until(lambda: (stored_files(data), rows(data)) == before, 5, lambda: f"{stored_files(data)} {rows(data)}")
+    until(lambda: (stored_files(data), rows(data)) == before, WAIT_S, lambda: f"{stored_files(data)} {rows(data)}")
+
+
+def on_their_way(data: Path) -> set[str]:
+    """The files that are being received, stored or removed."""
+    return {name for name in stored_files(data) if name.startswith("incoming/") or "/." in name}
 
 
 # --- below HTTP clients -----------------------------------------------------------------------------------------
@@ -221,7 +235,7 @@ class RawAnswer:
 
 def exchange(server: Server, request: bytes, *, method: str = "GET") -> RawAnswer:
     """Send bytes as they are and read one answer."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(request)
         return read_answer(connection, method)
 

@@ -22,7 +22,9 @@ from tests.server.running import (
     nothing_stored,
     program,
     rows,
+    stored_files,
 )
+from tests.waiting import WAIT_S, until
 
 READABLE = "jpg, png, gif, webp, avif, tiff"
 MIB = 1024 * 1024
@@ -152,7 +154,7 @@ def test_curl_learns_of_the_limit_with_and_without_expect(server: Server, tmp_pa
     for expect in ("Expect: 100-continue", "Expect:"):
         with nothing_stored(server.data):
             command = [program("curl"), "-s", "-w", "\n%{http_code}", "-H", expect, "-F", f"image=@{large}"]
-            done = subprocess.run([*command, f"{server.url}/upload"], capture_output=True, timeout=60, check=True)
+            done = subprocess.run([*command, f"{server.url}/upload"], capture_output=True, timeout=WAIT_S, check=True)
         body, _, status = done.stdout.rpartition(b"\n")
         assert status == b"413"
         assert "64 MiB" in error_of(body)
@@ -457,7 +459,11 @@ def test_random_damage_to_an_image_never_gives_a_500(server: Server) -> None:
                 assert answer.status_code in (201, 413, 415, 422), answer.text
                 if answer.status_code == 201:  # then it can be rendered too, or is refused politely
                     ident = answer.json()["content"]["ident"]
-                    assert client.get(f"/image/20x20,fit=cover/{ident}.webp").status_code in (200, 422)
+                    status = client.get(f"/image/20x20,fit=cover/{ident}.webp").status_code
+                    assert status in (200, 422)
+                    variant = f"images/{ident}/20x20,fit=cover.webp"
+                    if status == 200:  # it is stored after that; the next tests look at all files
+                        until(lambda v=variant: v in stored_files(server.data))  # type: ignore[misc]
 
 
 # --- addresses and headers ---------------------------------------------------------------------------------------
@@ -490,7 +496,10 @@ def test_too_many_options_are_refused(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_garbage_on_the_socket_is_answered_with_400_or_closed(server: Server, garbage: bytes) -> None:
-    with nothing_stored(server.data), socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with (
+        nothing_stored(server.data),
+        socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection,
+    ):
         connection.sendall(garbage)
         connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -536,7 +545,7 @@ def test_what_follows_a_refused_body_is_not_taken_for_a_request(server: Server) 
     request = b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(
         hidden
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(request + hidden + b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         first = read_answer_keeping(connection)
         assert first.status == 400

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.engine.pictures import jpg, quadrants
 from tests.server.running import (
+    START_S,
+    STOP_S,
     Server,
     begin,
     children,
@@ -26,7 +28,7 @@ from tests.server.running import (
     stored_files,
     wait_until_ready,
 )
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 from lazypix import Library
 
@@ -80,7 +82,7 @@ class SlowUpload:
 
 @contextmanager
 def slow_upload(server: Server, ident: str) -> Iterator[SlowUpload]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         yield SlowUpload(connection, ident)
 
 
@@ -91,14 +93,17 @@ def refused(server: Server) -> bool:
 
 
 def ended(server: Server, code: int) -> None:
-    assert server.process.wait(30) == code, server.log.read_text()
-    until(lambda: not members(server.pid), 10, lambda: f"left behind: {members(server.pid)}")
+    assert server.process.wait(STOP_S) == code, server.log.read_text()
+    until(lambda: not members(server.pid), 20, lambda: f"left behind: {members(server.pid)}")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_upload_under_way_is_finished_acknowledged_and_there(tmp_path: Path, workers: str) -> None:
     with begun(tmp_path / "data", workers=workers, drain_s="60") as server:
-        with slow_upload(server, "slow") as upload, socket.create_connection(("127.0.0.1", server.port), 30) as idle:
+        with (
+            slow_upload(server, "slow") as upload,
+            socket.create_connection(("127.0.0.1", server.port), WAIT_S) as idle,
+        ):
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert read_answer(idle).status == 200
             server.process.terminate()
@@ -115,7 +120,7 @@ def test_an_upload_under_way_is_finished_acknowledged_and_there(tmp_path: Path, 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_for_a_while_it_says_that_it_is_not_ready_and_answers_all_the_same(tmp_path: Path, workers: str) -> None:
-    with begun(tmp_path / "data", workers=workers, drain_delay_s="6") as server:
+    with begun(tmp_path / "data", workers=workers, drain_delay_s="600") as server:
         server.upload(PICTURE, ident="cat")
         assert server.get("/image/60x/cat.jpg").headers.get("connection") != "close"
         with server.client() as client:
@@ -129,8 +134,14 @@ def test_for_a_while_it_says_that_it_is_not_ready_and_answers_all_the_same(tmp_p
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert "stopped" in error_of(server.get("/readyz").content)
         server.upload(PICTURE, ident="late")
-        ended(server, 0)
     assert rows(tmp_path / "data") == {"cat": "ready", "late": "ready"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_that_while_ends_by_itself(tmp_path: Path, workers: str) -> None:
+    with begun(tmp_path / "data", workers=workers, drain_delay_s="0.5") as server:
+        server.process.terminate()
+        ended(server, 0)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -158,7 +169,7 @@ def test_variants_that_are_waited_for_are_made_and_stored(tmp_path: Path) -> Non
             for pid in renderers:
                 os.kill(pid, signal.SIGSTOP)
             answers = [askers.submit(server.get, f"/image/{width}x/cat.jpg") for width in range(50, 58)]
-            until(lambda: len(connections_to(server)) >= 8)
+            until(lambda: "lazypix_queue 8.0" in server.get("/metrics").text)
             server.process.terminate()
             until(lambda: refused(server))
             for pid in renderers:
@@ -167,12 +178,6 @@ def test_variants_that_are_waited_for_are_made_and_stored(tmp_path: Path) -> Non
         ended(server, 0)
     with Library.open(tmp_path / "data") as library:
         assert len(library.variants("cat")) == 8
-
-
-def connections_to(server: Server) -> list[str]:
-    """The established connections to a port, as the kernel lists them. Source: Linux, proc_net_tcp."""
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [line[2] for line in lines if line[1].endswith(f":{server.port:04X}") and line[3] == "01"]
 
 
 @pytest.mark.parametrize(("workers", "second"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
@@ -218,7 +223,7 @@ def test_workers_are_restarted_one_after_the_other_without_an_error(tmp_path: Pa
                 os.kill(server.pid, signal.SIGHUP)
                 until(lambda: len(workers_of(server) - before) >= 1)
                 assert upload.finish()[0] == 201
-                until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 60)
+                until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 2 * START_S)
             finally:
                 stop.set()  # else a failure would be waited for without end
             found = [status for answer in answers for status in answer.result()]
@@ -229,13 +234,13 @@ def test_workers_are_restarted_one_after_the_other_without_an_error(tmp_path: Pa
 def test_workers_that_are_still_starting_are_restarted_too(tmp_path: Path) -> None:
     server = begin(tmp_path / "data", workers="2")
     try:
-        until(lambda: len(workers_of(server)) == 2)
+        until(lambda: len(workers_of(server)) == 2, START_S)
         before = workers_of(server)
         os.kill(late := max(before), signal.SIGSTOP)
         wait_until_ready(server)
         os.kill(server.pid, signal.SIGHUP)
         os.kill(late, signal.SIGCONT)
-        until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 60)
+        until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, 2 * START_S)
         server.process.terminate()
         ended(server, 0)
     finally:
@@ -252,6 +257,6 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         for number in (signal.SIGKILL, signal.SIGSEGV):
             before = workers_of(server)
             os.kill(min(before), number)
-            until(lambda: len(workers_of(server)) == 2 and workers_of(server) != before, 40)  # noqa: B023
+            until(lambda: len(workers_of(server)) == 2 and workers_of(server) != before, START_S)  # noqa: B023
         assert server.get("/readyz").status_code == 200
         assert "another one is started" in server.log.read_text()

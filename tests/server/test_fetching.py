@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -38,15 +39,15 @@ def hooks() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def server(tricks: Tricks, hooks: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {
-        "outbound_allow": "127.0.0.1",
-        "fetch_deadline_s": "1",
-        "fetch_deny": "denied.example, *.denied.example",
-        "max_bytes": str(1 << 20),
-        "outbound_ports": f"{tricks.port},{hooks.port},443",
-    }
-    with running(tmp_path_factory.mktemp("fetching") / "data", **settings) as started:
+    settings = {"fetch_deny": "denied.example, *.denied.example", "max_bytes": str(1 << 20)}
+    allowed = allowing(tricks.port, hooks.port, 443)
+    with running(tmp_path_factory.mktemp("fetching") / "data", **settings, **allowed) as started:
         yield started
+
+
+def allowing(*ports: int) -> dict[str, str]:
+    """Return settings by which this machine may be downloaded from, at these ports."""
+    return {"outbound_allow": "127.0.0.1", "outbound_ports": ",".join(str(port) for port in ports)}
 
 
 def upload(server: Server, url: str, **fields: str) -> httpx.Response:
@@ -72,13 +73,21 @@ def test_an_image_is_uploaded_by_its_url(server: Server, tricks: Tricks) -> None
         ("/html", 415, "unsupported_image", "accepted:"),
         ("/missing", 404, "source_missing", "answered with status 404"),
         ("/broken", 502, "source_failed", "answered with status 500"),
-        ("/drips", 502, "unreachable", "ReadTimeout"),
         ("/bomb", 413, "too_large", "limit of 1048576 bytes"),
     ],
 )  # fmt: skip
 def test_a_source_that_is_no_image_is_refused(
     server: Server, tricks: Tricks, path: str, status: int, code: str, said: str
 ) -> None:
+    check_refused(server, tricks, path, status, code, said)
+
+
+def test_a_source_that_drips_is_left_after_the_deadline(tricks: Tricks, tmp_path: Path) -> None:
+    with running(tmp_path / "data", **allowing(tricks.port), fetch_deadline_s="1") as impatient:
+        check_refused(impatient, tricks, "/drips", 502, "unreachable", "ReadTimeout")
+
+
+def check_refused(server: Server, tricks: Tricks, path: str, status: int, code: str, said: str) -> None:
     with nothing_stored(server.data):
         answer = upload(server, tricks.url(f"{path}?token=hidden"))
     assert (answer.status_code, answer.headers["lazypix-error"]) == (status, code)

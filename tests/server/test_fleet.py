@@ -11,7 +11,7 @@ from tests import programs
 from tests.engine.pictures import jpg, noise
 from tests.fleet.machines import machines, shared_settings
 from tests.programs import SECRET_KEY, Program
-from tests.server.running import Server, running
+from tests.server.running import ANSWER_S, Server, ask, running
 from tests.waiting import until
 
 PICTURE = jpg(noise(400, 300))
@@ -57,7 +57,7 @@ def test_a_deletion_on_one_is_one_on_the_other(fleet: tuple[Server, Server, dict
     ident = one.upload(PICTURE)
     for server in (one, two):
         assert server.get(f"/image/50x/{ident}.jpg").status_code == 200
-    assert httpx.delete(f"{two.url}/image/{ident}").status_code == 200
+    assert ask("DELETE", f"{two.url}/image/{ident}").status_code == 200
     for server in (one, two):
         assert server.get(f"/image/50x/{ident}.jpg").status_code == 404
         assert server.get(f"/image/{ident}.jpg").status_code == 404
@@ -70,7 +70,7 @@ def test_a_redirect_leads_to_the_stored_bytes(fleet: tuple[Server, Server, dict[
     with running(tmp_path / "three", **settings, stored_images="redirect") as three:
         answer = three.get(f"/image/{ident}.jpg")
         assert answer.status_code == 302
-        with httpx.stream("GET", answer.headers["location"]) as followed:
+        with httpx.stream("GET", answer.headers["location"], timeout=ANSWER_S) as followed:
             assert (followed.status_code, followed.read()) == (200, PICTURE)
             assert followed.headers["content-type"] == "image/jpeg"
         until(lambda: three.get(f"/image/70x/{ident}.jpg").status_code == 302)

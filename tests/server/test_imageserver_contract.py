@@ -22,7 +22,7 @@ from tests.engine.pictures import (
     see_through,
 )
 from tests.server.running import Server, program
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 IDENT = "1c449b644ab111e3937900163e200a0a"
 UPLOADED = b'{"status": "ok", "content": {"ident": "%s", "sizes": [["100", "50"], ["150", "<60"]]}}' % IDENT.encode()
@@ -149,8 +149,12 @@ def test_variants_are_progressive_jpeg_of_quality_90(server: Server) -> None:
     assert picture.format == "JPEG"
     assert picture.info.get("progressive")
     assert server.get(f"/image/{ident}.jpg?width=200&height=100").headers["content-type"] == "image/jpeg"
-    names = [v["name"] for v in server.get(f"/info/{ident}").json()["content"]["variants"]]
-    assert names == ["200x100,fit=cover,quality=90.jpg"]
+
+    def names() -> list[str]:
+        return [variant["name"] for variant in server.get(f"/info/{ident}").json()["content"]["variants"]]
+
+    until(lambda: len(names()) > 0)  # it is sent first, and stored then
+    assert names() == ["200x100,fit=cover,quality=90.jpg"]
     # The encoder's own scale: the sum of the luminance table at quality 90 (as Pillow reads it back).
     table = picture.quantization[0]  # type: ignore[attr-defined]
     ninety = Image.open(io.BytesIO(encoded(quadrants(), "jpg", quality=90))).quantization[0]  # type: ignore[attr-defined]
@@ -167,7 +171,7 @@ def test_sizes_named_at_upload_are_made_ahead_and_can_be_had_at_once(server: Ser
     ident = server.upload(jpg(quadrants(600, 400)), sizes="40x30,50x<20")
     assert server.picture(f"/image/{ident}.jpg?width=40&height=30").size == (40, 30)
     stored = server.data / "images" / ident / "50x20,fit=top,quality=90.jpg"
-    until(stored.is_file, 20, lambda: f"{list(stored.parent.iterdir())}")
+    until(stored.is_file, WAIT_S, lambda: f"{list(stored.parent.iterdir())}")
 
 
 def test_sizes_named_later_are_made_ahead(server: Server) -> None:
@@ -176,4 +180,4 @@ def test_sizes_named_later_are_made_ahead(server: Server) -> None:
         answer = client.post(f"/resize/{ident}.jpg", data={"sizes": "44x0"})
     assert answer.content == b'{"status": "ok", "content": {"ident": "%s", "sizes": [["44", "0"]]}}' % ident.encode()
     stored = server.data / "images" / ident / "44x,fit=outside,quality=90.jpg"
-    until(stored.is_file, 20, lambda: f"{list(stored.parent.iterdir())}")
+    until(stored.is_file, WAIT_S, lambda: f"{list(stored.parent.iterdir())}")

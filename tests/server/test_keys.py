@@ -157,7 +157,7 @@ def test_a_revoked_key_uploads_nothing_from_that_moment_on(server: Server) -> No
             assert upload(client, key.headers).status_code == 401
         # What it may read is remembered for a while.
         refused = lambda: client.get("/images", headers=key.headers).status_code == 401  # noqa: E731
-        until(refused, REMEMBERED_S + 5)
+        until(refused, REMEMBERED_S + 20)
 
 
 def test_a_first_key_closes_a_server_that_needed_none_and_revoking_it_does_not_open_it(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_first_key_closes_a_server_that_needed_none_and_revoking_it_does_not_o
         key = json.loads(made.stdout)
         assert (key["name"], key["scopes"], key["max_bytes"]) == ("shop", ["upload"], 10 << 30)
         headers = {"Authorization": f"Bearer {key['key']}"}
-        until(lambda: upload(client, {}).status_code == 401, REMEMBERED_S + 5)
+        until(lambda: upload(client, {}).status_code == 401, REMEMBERED_S + 20)
         assert upload(client, headers).status_code == 201
         assert lazypix(server.data, "revoke", key["id"]).returncode == 0
         assert upload(client, {}).status_code == 401

@@ -84,7 +84,7 @@ def test_the_log_holds_no_link_and_no_ticket(tmp_path: Path) -> None:
             assert stored.status_code == 201
         link = links().url("pic", "60x", format="jpg")
         assert told(server, link) == (200, None)
-        until(lambda: link.rpartition(".")[0] in server.log.read_text(), 5)
+        until(lambda: link.rpartition(".")[0] in server.log.read_text())
         written = server.log.read_text()
     assert ticket.rpartition(".")[0] in written  # whose it was is told
     assert link.rpartition(".")[2] not in written
@@ -112,10 +112,19 @@ def test_an_expired_link_is_refused(signed: Server) -> None:
 
 def test_a_link_that_was_hot_is_refused_as_soon_as_it_expired(signed: Server) -> None:
     assert told(signed, links().url("pic", "50x", format="jpg")) == (200, None)  # made: only the look-up takes time
-    link = links().url("pic", "50x", format="jpg", expires_s=2)
+    timings: list[str] = []
+    for expires_s in (2, 5, 15):  # a slow server may have no time to answer from memory before the end
+        timings += told_until_it_expired(signed, links().url("pic", "50x", format="jpg", expires_s=expires_s))
+        if "cache;desc=hit" in timings:
+            break
+    assert "cache;desc=hit" in timings
+
+
+def told_until_it_expired(signed: Server, link: str) -> list[str]:
+    """Ask by a link again and again, so that the answer is in memory all the time; return how the work went."""
     ends_at = int(link.partition("?s=")[2].split(".")[1], 36)
     timings = []
-    while True:  # so that the answer is in memory all the time
+    while True:
         before = time.time()
         answer = get_raw(signed, link)
         after = time.time()
@@ -125,14 +134,14 @@ def test_a_link_that_was_hot_is_refused_as_soon_as_it_expired(signed: Server) ->
         timings.append(answer.headers["server-timing"])
     assert after >= ends_at
     assert (answer.status, answer.headers["lazypix-error"]) == EXPIRED
-    assert "cache;desc=hit" in timings
+    return timings
 
 
 def test_conditions_ranges_and_head_are_answered_by_signed_links(signed: Server) -> None:
     link = links().url("pic", "60x", format="webp", expires_s=600)
     whole = signed.get(link)
     tag = whole.headers["etag"]
-    assert 590 < int(whole.headers["cache-control"].removeprefix("public, max-age=")) < 600
+    assert 500 < int(whole.headers["cache-control"].removeprefix("public, max-age=")) < 600
     for _ in ("looked up", "from memory"):
         assert signed.get(link, if_none_match=tag).status_code == 304
         part = signed.get(link, range="bytes=2-9")

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.engine.pictures import CORNERS as QUADRANTS
 from tests.engine.pictures import corners_of, encoded, film, jpg, looks_like, noise, quadrants, see_through
 from tests.server.running import Server, children, error_of, get_raw, nothing_stored, running, stored_files
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 MIB = 1024 * 1024
 # What browsers send for an <img>.
@@ -205,16 +205,19 @@ def test_etags_are_strong_stable_and_different_for_different_bytes(tmp_path: Pat
     assert all(re.fullmatch(r'"[!#-~]+"', tag) for tag in found[0])  # not W/
 
 
-def test_different_texts_for_the_same_variant_share_one_etag_and_one_file(server: Server, photo: str) -> None:
-    one = server.get(f"/image/31x31,quality=90,fit=cover/{photo}.jpg")
-    name = f"images/{photo}/31x31,fit=cover,quality=90.jpg"
-    until(lambda: name in stored_files(server.data), 10, lambda: f"{stored_files(server.data)}")
-    until(lambda: not any(".tmp/" in file for file in stored_files(server.data)), 10, lambda: "still storing")
-    files = stored_files(server.data)
-    other = server.get(f"/image/{photo}.jpg?fit=cover&quality=90&height=31&width=31")
+def test_different_texts_for_the_same_variant_share_one_etag_and_one_file(server: Server) -> None:
+    ident = server.upload(jpg(quadrants()))
+    expected = {f"images/{ident}/origin.jpg", f"images/{ident}/31x31,fit=cover,quality=90.jpg"}
+    one = server.get(f"/image/31x31,quality=90,fit=cover/{ident}.jpg")
+    until(lambda: files_of(server, ident) == expected, otherwise=lambda: f"{files_of(server, ident)}")
+    other = server.get(f"/image/{ident}.jpg?fit=cover&quality=90&height=31&width=31")
     assert one.headers["etag"] == other.headers["etag"]
     assert one.content == other.content
-    assert stored_files(server.data) == files
+    assert files_of(server, ident) == expected
+
+
+def files_of(server: Server, ident: str) -> set[str]:
+    return {name for name in stored_files(server.data) if ident in name}
 
 
 def test_a_304_has_the_headers_caches_need_and_no_body(server: Server, photo: str) -> None:
@@ -334,11 +337,12 @@ def test_images_may_be_cached_and_errors_may_not(server: Server, photo: str) -> 
     assert server.get("/readyz").headers["cache-control"] == "no-store"
 
 
-def test_the_server_tells_where_the_time_went(server: Server, photo: str) -> None:
-    target = f"/image/61x61/{photo}.webp"
-    timing = server.get(target).headers["server-timing"]
-    assert re.fullmatch(r"wait;dur=[\d.]+, render;dur=[\d.]+", timing)
-    assert server.get(target).headers["server-timing"] == "cache;desc=hit"
+def test_the_server_tells_where_the_time_went(tmp_path: Path) -> None:
+    with running(tmp_path / "data", cache_ttl_s="600") as server:
+        target = f"/image/61x61/{server.upload(jpg(quadrants()))}.webp"
+        timing = server.get(target).headers["server-timing"]
+        assert re.fullmatch(r"wait;dur=[\d.]+, render;dur=[\d.]+", timing)
+        assert server.get(target).headers["server-timing"] == "cache;desc=hit"
 
 
 @pytest.mark.parametrize("target", ["/image/{}.jpg", "/image/60x60/{}.webp", "/image/nobody.jpg", "/info/{}",
@@ -396,6 +400,7 @@ def test_info_tells_what_is_known(server: Server) -> None:
     original = jpg(quadrants(90, 60))
     ident = server.upload(original, name="known.jpg")
     server.get(f"/image/30x30/{ident}.webp")
+    until(lambda: len(server.get(f"/info/{ident}").json()["content"]["variants"]) > 0)  # it is stored after that
     facts = server.get(f"/info/{ident}").json()
     assert facts["status"] == "ok"
     content = facts["content"]
@@ -410,6 +415,8 @@ def test_deletion_is_for_good(server: Server) -> None:
     targets = (f"/image/{ident}.jpg", f"/image/30x30/{ident}.webp", f"/image/30x30/{ident}.auto", f"/info/{ident}")
     for target in targets:
         assert server.get(target).status_code == 200
+    names = ("origin.jpg", "30x30.webp", "30x30.jpg")
+    until(lambda: files_of(server, ident) == {f"images/{ident}/{name}" for name in names})
     with server.client() as client:
         answer = client.delete(f"/image/{ident}")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "content": {"ident": ident}})
@@ -420,7 +427,7 @@ def test_deletion_is_for_good(server: Server) -> None:
         taken = client.post("/upload", files={"image": ("a.jpg", jpg(quadrants()))}, data={"ident": ident})
         assert taken.status_code == 409
         error_of(taken.content)
-    assert not [file for file in stored_files(server.data) if ident in file]
+    assert files_of(server, ident) == set()
     assert not (server.data / "images" / ident).exists()
 
 
@@ -548,7 +555,7 @@ def test_two_workers_serve_one_folder_and_make_a_variant_once(tmp_path: Path) ->
         def ask(_: int) -> httpx.Response:
             with server.client() as client:
                 client.get("/healthz")  # so that the connections are there, spread over both processes
-                barrier.wait(30)
+                barrier.wait(WAIT_S)
                 return client.get(f"/image/700x/{ident}.webp")
 
         with ThreadPoolExecutor(40) as crowd:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
 from tests.ports import free_port
 from tests.server.nginx import get_raw, nginx
-from tests.server.running import Server, error_of
+from tests.server.running import Server, ask, error_of
 
 # As in ImageServer's document, but for addresses, folders, the size of uploads, and the header that tells what the
 # cache did.
@@ -48,7 +47,7 @@ def front(server: Server, tmp_path: Path) -> Iterator[int]:
 def test_the_second_request_is_answered_by_nginx(server: Server, front: int) -> None:
     ident = server.upload(encoded(quadrants()))
     url = f"http://127.0.0.1:{front}/image/{ident}.jpg?width=50&height=20"
-    first, second = httpx.get(url), httpx.get(url)
+    first, second = ask("GET", url), ask("GET", url)
     assert (first.status_code, first.headers["cache-was"]) == (200, "MISS")
     assert (second.status_code, second.headers["cache-was"]) == (200, "HIT")
     assert first.content == second.content
@@ -63,9 +62,9 @@ def test_the_documented_address_with_a_raw_less_than_sign_goes_through(server: S
 
 def test_uploads_and_errors_go_through(front: int) -> None:
     base = f"http://127.0.0.1:{front}"
-    stored = httpx.post(f"{base}/upload", files={"image": ("a.png", encoded(quadrants()))})
+    stored = ask("POST", f"{base}/upload", files={"image": ("a.png", encoded(quadrants()))})
     assert stored.status_code == 201
-    missing = httpx.get(f"{base}/image/no-such-image.jpg")
+    missing = ask("GET", f"{base}/image/no-such-image.jpg")
     assert missing.status_code == 404
     assert missing.json()["status"] == "error"
 
@@ -73,6 +72,7 @@ def test_uploads_and_errors_go_through(front: int) -> None:
 def test_a_large_body_that_is_refused_at_once_is_no_bad_gateway(front: int) -> None:
     """nginx sends all of it, on a connection that is to be closed, and only then looks for the answer."""
     body = bytes(32 * 1024 * 1024)
-    answer = httpx.post(f"http://127.0.0.1:{front}/upload", content=body, headers={"content-type": "text/plain"})
+    url = f"http://127.0.0.1:{front}/upload"
+    answer = ask("POST", url, content=body, headers={"content-type": "text/plain"})
     assert answer.status_code == 400
     assert "is not a form" in error_of(answer.content)

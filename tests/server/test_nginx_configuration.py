@@ -18,8 +18,8 @@ from tests.files import files_in
 from tests.forked import run_module
 from tests.ports import free_port
 from tests.server.nginx import command, get_raw, nginx
-from tests.server.running import Server, clean_environment, error_of, kill, running
-from tests.waiting import until
+from tests.server.running import ANSWER_S, Server, clean_environment, error_of, kill, running
+from tests.waiting import WAIT_S, until
 
 KEY = "a-key-of-enough-characters"
 AUTHORISED = {"authorization": f"Bearer {KEY}"}
@@ -36,7 +36,7 @@ class Front:
     server: Server
 
     def request(self, method: str, target: str, **options: Any) -> httpx.Response:
-        return httpx.request(method, f"http://127.0.0.1:{self.port}{target}", timeout=60, **options)
+        return httpx.request(method, f"http://127.0.0.1:{self.port}{target}", timeout=ANSWER_S, **options)
 
     def get(self, target: str, **headers: str) -> httpx.Response:
         return self.request("GET", target, headers={n.replace("_", "-"): v for n, v in headers.items()})
@@ -49,7 +49,7 @@ class Front:
     def stored(self, target: str, name: str) -> None:
         """Have a variant made, and wait until its file is there."""
         assert self.get(target).status_code == 200
-        until(lambda: any(file.name == name for file in files_in(self.server.data / "images")), 20)
+        until(lambda: any(file.name == name for file in files_in(self.server.data / "images")))
 
 
 def printed(data: Path, port: int, upstream: int, *arguments: str, **settings: str) -> str:
@@ -106,7 +106,7 @@ def test_nginx_takes_the_configuration(tmp_path: Path, settings: dict[str, str])
     text = printed(
         tmp_path / 'da"t a', port, 8000, "--server-name", "a.example b.example", "--cache-dir", cache, **settings
     )
-    done = subprocess.run([*command(tmp_path, text), "-t"], capture_output=True, timeout=30, check=False)
+    done = subprocess.run([*command(tmp_path, text), "-t"], capture_output=True, timeout=WAIT_S, check=False)
     assert done.returncode == 0, done.stderr
     assert b"warn" not in done.stderr
 
@@ -266,14 +266,14 @@ def test_of_many_at_once_one_asks_lazypix(keyed: Front) -> None:
     target = "/image/crowd.avif?width=1200&height=0"
 
     def ask(_: int) -> httpx.Response:
-        together.wait()
+        together.wait(WAIT_S)
         return keyed.get(target)
 
     with ThreadPoolExecutor(many) as threads:
         answers = list(threads.map(ask, range(many)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
-    until(lambda: keyed.server.log.read_text().count(f"GET {target} ") > 0, 10)
+    until(lambda: keyed.server.log.read_text().count(f"GET {target} ") > 0)
     assert keyed.server.log.read_text().count(f"GET {target} ") == 1
 
 
@@ -283,13 +283,13 @@ def test_what_is_cached_has_lazypix_headers_and_is_sent_while_lazypix_is_away(tm
         front.upload(encoded(quadrants()), "pic")
         ours = front.server.get(target)
         assert compared(front.get(target)) == compared(ours)
-        assert front.get(target).headers["server-timing"] == "nginx;desc=HIT"
-        until(lambda: front.get(target).headers["server-timing"] == "nginx;desc=REVALIDATED", 20)
+        until(lambda: front.get(target).headers["server-timing"] == "nginx;desc=HIT")
+        until(lambda: front.get(target).headers["server-timing"] == "nginx;desc=REVALIDATED")
         part = front.get(target, range="bytes=3-9")
         assert (part.status_code, part.content) == (206, ours.content[3:10])
         assert front.get(target, if_none_match=ours.headers["etag"]).status_code == 304
         kill(front.server)
-        until(lambda: front.get(target).headers["server-timing"] == "nginx;desc=STALE", 20)
+        until(lambda: front.get(target).headers["server-timing"] == "nginx;desc=STALE")
         assert front.get(target).content == ours.content
 
 
@@ -305,7 +305,7 @@ def test_a_deleted_image_is_gone_at_once_as_a_file_and_soon_from_the_cache(tmp_p
         for file in files:  # made once through nginx, which may have that in its cache: as for `cached`
             assert front.get(file).headers.get("server-timing") != "nginx;desc=file"
         for target in (cached, *files):
-            until(lambda target=target: front.get(target).status_code == 404, 20)  # type: ignore[misc]
+            until(lambda target=target: front.get(target).status_code == 404)  # type: ignore[misc]
 
 
 # --- files that lazypix hands over -----------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_what_is_handed_over_has_all_headers_of_lazypix(tmp_path: Path, handing:
         }
         for target, headers in targets.items():
             handing.get(target, **headers)  # made by now
-            until(lambda t=target, h=headers: "handover" in told(handing.get(t, **h)), 20)  # type: ignore[misc]
+            until(lambda t=target, h=headers: "handover" in told(handing.get(t, **h)))  # type: ignore[misc]
             answer, ours = handing.get(target, **headers), plain.get(target, **headers)
             assert answer.content == ours.content
             assert compared(answer, "last-modified") == compared(ours, "last-modified")

@@ -19,8 +19,8 @@ import pytest
 from tests.engine.pictures import encoded, quadrants
 from tests.ports import free_port
 from tests.server.nginx import nginx
-from tests.server.running import Server, begin, clean_environment, kill, running, wait_until_ready
-from tests.waiting import until
+from tests.server.running import ANSWER_S, Server, begin, clean_environment, kill, running, wait_until_ready
+from tests.waiting import WAIT_S, until
 
 KEY = "a-key-of-enough-characters"
 AUTHORISED = {"authorization": f"Bearer {KEY}"}
@@ -36,12 +36,12 @@ class Front:
     servers: tuple[Server, Server]
 
     def get(self, target: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{target}", timeout=60)
+        return httpx.get(f"http://127.0.0.1:{self.port}{target}", timeout=ANSWER_S)
 
     def upload(self, ident: str, **more: Any) -> httpx.Response:
         return httpx.post(
             f"http://127.0.0.1:{self.port}/upload", files={"image": (f"{ident}.png", PICTURE)}, data={"ident": ident},
-            headers=AUTHORISED, timeout=60, **more,
+            headers=AUTHORISED, timeout=ANSWER_S, **more,
         )  # fmt: skip
 
 
@@ -107,11 +107,11 @@ def test_one_that_was_killed_is_missed_by_nobody(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as threads:
             asking = [threads.submit(ask) for _ in range(3)]
             try:
-                until(lambda: statuses[200] > 20)
+                until(lambda: statuses[200] > 20, WAIT_S)
                 before = statuses[200]
                 kill(front.servers[1])
                 stored = [front.upload(f"later{number}").status_code for number in range(6)]
-                until(lambda: statuses[200] > before + 20)
+                until(lambda: statuses[200] > before + 20, WAIT_S)
             finally:
                 stop.set()  # else a failure would be waited for without end
             for one in asking:
@@ -167,7 +167,7 @@ class Half:
         while True:
             connection, _ = self.listening.accept()
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(WAIT_S)
                 head = connection.recv(65_536)
             if not head:
                 return
@@ -176,7 +176,7 @@ class Half:
     def close(self) -> None:
         """End it with a connection that says nothing."""
         socket.create_connection(self.listening.getsockname()).close()
-        self.thread.join(20)
+        self.thread.join(WAIT_S)
         self.listening.close()
 
 
@@ -190,7 +190,7 @@ def test_only_reads_are_asked_again_after_they_were_sent(tmp_path: Path, method:
     try:
         with nginx(tmp_path, text.replace("location / {", health), port):
             body = {"content": b"x" * 100} if method == "POST" else {}
-            answer = httpx.request(method, f"http://127.0.0.1:{port}/upload", timeout=60, **body)  # type: ignore[arg-type]
+            answer = httpx.request(method, f"http://127.0.0.1:{port}/upload", timeout=ANSWER_S, **body)  # type: ignore[arg-type]
         assert answer.status_code == 502
     finally:
         first.close()

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from tests.engine.pictures import encoded, jpg, noise, quadrants
 from tests.server.running import RawAnswer, Server, error_of, nothing_stored, peak_mib, read_answer, running
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
+
+from lazypix.server.protocol import LINGER_S
 
 KIB = 1024
 
@@ -34,7 +36,7 @@ def target(patient: Server) -> str:
 
 
 def connected(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
 
 
 def get(target: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -165,7 +167,7 @@ def test_a_client_that_does_not_read_does_not_fill_the_memory(tmp_path: Path) ->
 
 
 def test_the_access_log_has_hits_too(tmp_path: Path) -> None:
-    with running(tmp_path / "data", access_log="true") as server:
+    with running(tmp_path / "data", access_log="true", cache_ttl_s="600") as server:
         address = f"/image/60x/{server.upload(jpg(quadrants()))}.jpg"
         answers = [server.get(address) for _ in range(3)]
         assert answers[-1].headers["server-timing"] == "cache;desc=hit"
@@ -296,9 +298,9 @@ def test_whoever_sends_all_before_reading_can_read_why_it_was_refused(
 
 
 def test_a_client_that_sends_on_after_a_refusal_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as server, connected(server) as client:
+    with running(tmp_path / "data", drain_s="600") as server, connected(server) as client:
         client.sendall(get("/upload", "Content-Length: 1000000", "Connection: close", method="POST"))
         assert read_answer(client, "POST").status == 400
         client.sendall(bytes(1000))  # it is not closed yet
         server.process.terminate()
-        assert server.process.wait(10) in (0, -signal.SIGTERM)
+        assert server.process.wait(LINGER_S - 5) in (0, -signal.SIGTERM), "sooner than clients are waited for"

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
-from tests.server.running import Server, clean_environment, nothing_stored, running
+from tests.server.running import START_S, Server, clean_environment, nothing_stored, running
 from tests.waiting import until
 
 KEY = "correct-horse-battery-staple"
@@ -71,16 +71,18 @@ def test_a_free_port_is_told(tmp_path: Path) -> None:
         [sys.executable, "-m", "lazypix", "serve", "--port", "0"],
         cwd=tmp_path, env=clean_environment({}), stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        told = re.search(r"http://127\.0\.0\.1:[1-9][0-9]*", process.stdout.readline())
-        assert told is not None
-        until(lambda: _answers(f"{told[0]}/healthz"))
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            told = re.search(r"http://127\.0\.0\.1:[1-9][0-9]*", process.stdout.readline())
+            assert told is not None
+            until(lambda: _answers(f"{told[0]}/healthz"), START_S)
+        finally:
+            process.terminate()
 
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).status_code == 200
+        return httpx.get(url, timeout=20).status_code == 200
     except httpx.TransportError:
         return False
 

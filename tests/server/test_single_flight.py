@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.server.crowd import crowd
-from tests.server.running import Server, running
+from tests.server.running import ANSWER_S, Server, running, stored_files
+from tests.waiting import until
 
 CROWD = 200
 
@@ -46,9 +47,10 @@ def test_beyond_the_queue_requests_for_other_variants_get_503_and_stored_ones_ar
         ident = server.upload(photograph(3000, 2000))
         stored = server.get(f"/image/40x/{ident}.jpg")
         assert stored.status_code == 200
+        until(lambda: f"images/{ident}/40x.jpg" in stored_files(server.data))
 
         async def many() -> list[httpx.Response]:
-            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=ANSWER_S) as client:
                 slow = [client.get(f"/image/{1200 + n}x/{ident}.avif") for n in range(12)]
                 return list(await asyncio.gather(*slow, client.get(f"/image/40x/{ident}.jpg")))
 

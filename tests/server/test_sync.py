@@ -14,8 +14,8 @@ import pytest
 from tests.engine.pictures import jpg, quadrants
 from tests.files import files_in
 from tests.receiving import Received, Receiver, receiving
-from tests.server.running import Server, running
-from tests.waiting import until
+from tests.server.running import ANSWER_S, Server, ask, running
+from tests.waiting import WAIT_S, until
 
 from lazypix.signing.messages import ID, SIGNATURE, TIMESTAMP, is_signed
 
@@ -54,7 +54,7 @@ def server(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def post(server: Server, route: str, **data: str) -> httpx.Response:
     files = {"image": PHOTO} if route == "upload" else {"sizes": (None, data.pop("sizes", ""))}
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.post(f"{server.url}/{route}", files=files, data=data, headers=headers, timeout=60)
+    return httpx.post(f"{server.url}/{route}", files=files, data=data, headers=headers, timeout=ANSWER_S)
 
 
 def stored(server: Server, name: str) -> set[str]:
@@ -66,7 +66,7 @@ def told(receiver: Receiver, path: str, number: int = 1) -> list[Received]:
     def mine() -> list[Received]:
         return [request for request in receiver.requests if urlsplit(request.target).path == path]
 
-    until(lambda: len(mine()) >= number, 30, lambda: f"{receiver.requests}")
+    until(lambda: len(mine()) >= number, WAIT_S, lambda: f"{receiver.requests}")
     return mine()
 
 
@@ -119,20 +119,20 @@ def test_sizes_named_later_reach_the_replicas_too(server: Server, receiver: Rece
 def test_every_variant_reaches_a_replica_of_everything(server: Server) -> None:
     assert post(server, "upload", ident="asked").is_success
     assert server.get("/image/77x/asked.webp").status_code == 200
-    until(lambda: "asked/77x.webp" in stored(server, "mirror"), 30, lambda: f"{stored(server, 'mirror')}")
+    until(lambda: "asked/77x.webp" in stored(server, "mirror"), WAIT_S, lambda: f"{stored(server, 'mirror')}")
     assert not any("77" in key for key in stored(server, "cloud"))
 
 
 def test_a_deletion_reaches_them(server: Server, receiver: Receiver) -> None:
     assert post(server, "upload", ident="gone", sizes="20x20", callback=f"{receiver.url}/gone").is_success
     told(receiver, "/gone")
-    deleted = httpx.delete(f"{server.url}/image/gone", headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+    deleted = httpx.delete(f"{server.url}/image/gone", headers={"authorization": f"Bearer {KEY}"}, timeout=ANSWER_S)
     assert deleted.status_code == 200
 
     def left() -> set[str]:
         return {key for name in ("cloud", "mirror") for key in stored(server, name) if "gone" in key}
 
-    until(lambda: not left(), 30, lambda: f"{left()}")
+    until(lambda: not left(), WAIT_S, lambda: f"{left()}")
 
 
 def test_a_receiver_that_fails_is_told_again_and_knows_it_by_the_id(server: Server, receiver: Receiver) -> None:
@@ -166,10 +166,10 @@ def test_wrong_fields_are_refused_before_anything_is_done(
 
 
 def test_metrics_tell_of_jobs_replicas_and_the_queue(server: Server) -> None:
-    figures = _figures(server, lambda text: 'lazypix_replica_jobs{replica="cloud"} 0.0' in text)
+    idle = ('lazypix_replica_jobs{replica="cloud"} 0.0', "lazypix_queue 0.0")
+    figures = _figures(server, lambda text: all(line in text for line in idle))
     assert 'lazypix_replica_lag_seconds{replica="mirror"}' in figures
-    assert "lazypix_queue 0.0" in figures
-    assert httpx.get(f"{server.url}/metrics").status_code == 401
+    assert ask("GET", f"{server.url}/metrics").status_code == 401
 
 
 def _figures(server: Server, enough: Any) -> str:
@@ -177,13 +177,13 @@ def _figures(server: Server, enough: Any) -> str:
 
     def look() -> bool:
         nonlocal found
-        answer = httpx.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {KEY}"}, timeout=30)
+        answer = httpx.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {KEY}"}, timeout=ANSWER_S)
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain")
         found = answer.text
         return bool(enough(found))
 
-    until(look, 30, lambda: found)
+    until(look, WAIT_S, lambda: found)
     return found
 
 
@@ -199,5 +199,5 @@ def test_without_replicas_the_callback_is_told_when_the_sizes_are_made(receiver:
         assert (said["x"], said["ident"], said["sizes"]) == (["1"], ["alone"], ["40x30"])
         assert said["id"] == [request.headers[ID]]
         check_signature(request, query.encode())
-        assert httpx.get(f"{alone.url}/metrics").status_code == 200
-        assert httpx.get(f"{alone.url}/metrics", headers={"origin": "https://evil.test"}).status_code == 403
+        assert ask("GET", f"{alone.url}/metrics").status_code == 200
+        assert ask("GET", f"{alone.url}/metrics", headers={"origin": "https://evil.test"}).status_code == 403

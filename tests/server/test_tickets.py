@@ -16,8 +16,8 @@ import pytest
 from tests.engine.pictures import encoded, jpg, quadrants
 from tests.fleet.machines import shared_settings
 from tests.programs import ACCESS_KEY, SECRET_KEY, Program
-from tests.server.running import Server, error_of, nothing_stored, running, stored_files
-from tests.waiting import until
+from tests.server.running import Server, ask, error_of, nothing_stored, running, stored_files
+from tests.waiting import WAIT_S, until
 from tests.wrapped import WrappedStore
 
 from lazypix import Library
@@ -180,7 +180,7 @@ def fleet(seaweedfs: Program, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def put(address: dict[str, Any], body: bytes) -> None:
     assert address["method"] == "PUT"
-    httpx.put(address["url"], content=body, headers=address["headers"]).raise_for_status()
+    ask("PUT", address["url"], content=body, headers=address["headers"]).raise_for_status()
 
 
 def staged(library: Library) -> list[str]:
@@ -235,12 +235,12 @@ def test_of_many_who_finalise_at_once_one_stores_it(fleet: tuple[Server, Library
     ticket, threads = library.ticket(ident="at-once"), 4
     address = library.tickets.upload_address(ticket)
     assert address.url not in repr(address)
-    httpx.put(address.url, content=PICTURE).raise_for_status()
+    ask("PUT", address.url, content=PICTURE).raise_for_status()
     begin = threading.Barrier(threads)
 
     def finalise(_: int) -> tuple[int, str]:
         with server.client() as client:
-            begin.wait()
+            begin.wait(WAIT_S)
             answer = client.post("/finalise", params={"ticket": ticket})
             return answer.status_code, answer.headers.get("lazypix-error", "")
 
@@ -280,7 +280,7 @@ def test_who_finalises_while_another_gets_through_with_it_gets_the_same_image(tm
 def test_a_ticket_is_not_good_for_an_image_that_another_stored(fleet: tuple[Server, Library]) -> None:
     _, library = fleet
     ticket = library.ticket(ident="mine")
-    httpx.put(library.tickets.upload_address(ticket).url, content=PICTURE).raise_for_status()
+    ask("PUT", library.tickets.upload_address(ticket).url, content=PICTURE).raise_for_status()
     library.finalise(ticket)
     library.delete("mine")
     with pytest.raises(IdentTaken):
@@ -310,7 +310,7 @@ def test_bytes_are_counted_while_the_store_is_read(fleet: tuple[Server, Library]
     ticket = library.ticket(max_bytes=len(PICTURE) - 1)
     with pytest.raises(NotFound):
         library.finalise(ticket)
-    httpx.put(library.tickets.upload_address(ticket).url, content=PICTURE).raise_for_status()
+    ask("PUT", library.tickets.upload_address(ticket).url, content=PICTURE).raise_for_status()
     with pytest.raises(TooLarge, match=f"limit of {len(PICTURE) - 1} bytes"):
         library.finalise(ticket)
 

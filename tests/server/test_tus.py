@@ -21,8 +21,8 @@ from tests.fleet.machines import machines, shared_settings
 from tests.ports import free_port
 from tests.programs import Program
 from tests.server.nginx import nginx
-from tests.server.running import Server, begin, kill, read_answer, running, stored_files, wait_until_ready
-from tests.waiting import until
+from tests.server.running import Server, ask, begin, kill, read_answer, running, stored_files, wait_until_ready
+from tests.waiting import WAIT_S, until
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
 from tusclient.uploader.uploader import Uploader
@@ -60,20 +60,18 @@ def described(**fields: str) -> dict[str, str]:
 def created(server: Server, **fields: str) -> str:
     """Begin an upload of the picture; return its path."""
     headers = TUS | described(**fields) | {"Upload-Length": str(len(PICTURE))}
-    answer = httpx.post(f"{server.url}/files/", headers=headers)
+    answer = ask("POST", f"{server.url}/files/", headers=headers)
     assert answer.status_code == 201, answer.text
     return answer.headers["location"]
 
 
 def patch(server: Server, path: str, at: int, data: bytes, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.patch(
-        f"{server.url}{path}", content=data, headers=PIECE | {"Upload-Offset": str(at)} | named, timeout=60
-    )
+    return ask("PATCH", f"{server.url}{path}", content=data, headers=PIECE | {"Upload-Offset": str(at)} | named)
 
 
 def head(server: Server, path: str) -> httpx.Response:
-    return httpx.head(f"{server.url}{path}", headers=TUS)
+    return ask("HEAD", f"{server.url}{path}", headers=TUS)
 
 
 def offset(server: Server, path: str) -> int:
@@ -112,7 +110,7 @@ def test_tuspy_is_told_that_it_is_no_image(server: Server) -> None:
         uploader.upload()
     assert told.value.status_code == 415
     assert b'"error"' in told.value.response_content
-    assert httpx.head(uploader.url or "", headers=TUS).status_code == 404
+    assert ask("HEAD", uploader.url or "", headers=TUS).status_code == 404
 
 
 def test_two_machines_take_the_pieces_in_turn(
@@ -153,18 +151,18 @@ def test_tuspy_comes_through_nginx(tmp_path: Path) -> None:
 
 def check_pages_of_other_sites(url: str, key: str) -> None:
     """A page of another site that has a key can do all it needs, and without gets an answer that it can read."""
-    preflight = httpx.options(url, headers={"Origin": "https://elsewhere.example"})
+    preflight = ask("OPTIONS", url, headers={"Origin": "https://elsewhere.example"})
     assert preflight.headers["access-control-allow-origin"] == "*"
     assert "PATCH" in preflight.headers["access-control-allow-methods"]
     allowed = preflight.headers["access-control-allow-headers"]
     for name in ("authorization", "content-type", "tus-resumable", "upload-offset", "upload-checksum"):
         assert name in allowed
     headers = TUS | {"Upload-Length": "10", "Origin": "https://x.example"}
-    answer = httpx.post(url, headers=headers | {"Authorization": f"Bearer {key}"})
+    answer = ask("POST", url, headers=headers | {"Authorization": f"Bearer {key}"})
     assert answer.status_code == 201
     for name in ("location", "upload-offset", "upload-expires", "tus-resumable", "lazypix-ident"):
         assert name in answer.headers["access-control-expose-headers"]
-    refused = httpx.post(url, headers=headers)
+    refused = ask("POST", url, headers=headers)
     assert (refused.status_code, refused.headers["tus-resumable"]) == (401, "1.0.0")
     assert refused.headers["access-control-allow-origin"] == "*"
 
@@ -180,9 +178,9 @@ def begun(server: Server, path: str, at: int, data: bytes, *, announced: int) ->
         f"Content-Type: application/offset+octet-stream\r\nContent-Length: {announced}\r\n\r\n"
     )
     incoming = server.data / "incoming"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(head.encode() + data)
-        until(lambda: any(incoming.iterdir()), 10, lambda: "nothing was received")
+        until(lambda: any(incoming.iterdir()), otherwise=lambda: "nothing was received")
         yield connection
 
 
@@ -190,7 +188,7 @@ def test_what_came_before_the_connection_broke_is_kept(server: Server) -> None:
     path = created(server, ident="broken-off")
     with begun(server, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)):
         pass
-    until(lambda: offset(server, path) == CHUNK, 10, lambda: str(offset(server, path)))
+    until(lambda: offset(server, path) == CHUNK, otherwise=lambda: str(offset(server, path)))
     assert patch(server, path, CHUNK, PICTURE[CHUNK:]).headers["lazypix-ident"] == "broken-off"
     assert original(server, "broken-off") == PICTURE
 
@@ -203,48 +201,52 @@ def test_of_a_piece_with_a_checksum_all_or_nothing_is_kept(server: Server) -> No
         f"Content-Type: application/offset+octet-stream\r\nContent-Length: {len(PICTURE)}\r\n"
         f"Upload-Checksum: sha256 {digest}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(request.encode() + PICTURE[:CHUNK])
         until(lambda: any((server.data / "incoming").iterdir()))
     until(lambda: not any((server.data / "incoming").iterdir()))
     assert offset(server, path) == 0
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with one place for uploads, and little patience."""
-    limits = {"uploads": "1", "request_deadline_s": "0.5", "upload_idle_s": "1.5", "upload_deadline_s": "2"}
-    with running(tmp_path_factory.mktemp("strict") / "data", **limits) as started:
-        yield started
+def test_while_all_places_are_taken_a_piece_is_refused(tmp_path: Path) -> None:
+    limits = {"uploads": "1", "upload_idle_s": "600", "request_deadline_s": "5"}
+    with running(tmp_path / "data", **limits) as server:
+        path, other = created(server), created(server)
+        with begun(server, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)):
+            busy = patch(server, other, 0, PICTURE[:CHUNK])
+            assert (busy.status_code, busy.headers["lazypix-error"]) == (503, "busy")
+            assert int(busy.headers["retry-after"]) > 0
+        assert offset(server, other) == 0
 
 
-def test_a_piece_that_stands_still_is_given_up_and_kept(strict: Server) -> None:
-    path, other = created(strict), created(strict)
-    with begun(strict, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)) as connection:
-        busy = patch(strict, other, 0, PICTURE[:CHUNK])
-        assert (busy.status_code, busy.headers["lazypix-error"]) == (503, "busy")
-        assert int(busy.headers["retry-after"]) > 0
-        answer = read_answer(connection)
-    assert (answer.status, answer.headers["lazypix-error"]) == (408, "too_slow")
-    assert (offset(strict, path), offset(strict, other)) == (CHUNK, 0)
+def test_a_piece_that_stands_still_is_given_up_and_kept(tmp_path: Path) -> None:
+    with running(tmp_path / "data", upload_idle_s="1.5") as server:
+        path = created(server)
+        with begun(server, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)) as connection:
+            answer = read_answer(connection)
+        assert (answer.status, answer.headers["lazypix-error"]) == (408, "too_slow")
+        assert offset(server, path) == CHUNK
 
 
-def test_a_piece_that_trickles_is_given_up_and_kept(strict: Server) -> None:
-    path, gone = created(strict), threading.Event()
-    with begun(strict, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)) as connection:
+def test_a_piece_that_trickles_is_given_up_and_kept(tmp_path: Path) -> None:
+    with running(tmp_path / "data", upload_idle_s="600", upload_deadline_s="5") as server:
+        path, gone = created(server), threading.Event()
+        with begun(server, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)) as connection:
 
-        def trickle() -> None:
-            with suppress(OSError):
-                while not gone.wait(0.05):
-                    connection.sendall(b"x")
+            def trickle() -> None:
+                with suppress(OSError):
+                    while not gone.wait(0.05):
+                        connection.sendall(b"x")
 
-        trickling = threading.Thread(target=trickle)
-        trickling.start()
-        answer = read_answer(connection)
-        gone.set()
-        trickling.join(30)
-    assert answer.status == 408
-    assert offset(strict, path) > CHUNK
+            trickling = threading.Thread(target=trickle)
+            trickling.start()
+            try:
+                answer = read_answer(connection)
+            finally:
+                gone.set()
+                trickling.join(WAIT_S)
+        assert answer.status == 408
+        assert offset(server, path) > CHUNK
 
 
 def test_a_server_that_is_killed_loses_the_piece_under_way_at_most(tmp_path: Path) -> None:
@@ -263,7 +265,7 @@ def test_a_server_that_is_killed_loses_the_piece_under_way_at_most(tmp_path: Pat
         assert uploader.offset == CHUNK
         uploader.upload()
         assert original(again, "survivor") == PICTURE
-        assert stored_files(data) == {"images/survivor/origin.jpg"}
+        until(lambda: stored_files(data) == {"images/survivor/origin.jpg"}, otherwise=lambda: f"{stored_files(data)}")
 
 
 def test_of_several_pieces_for_one_place_one_is_taken(server: Server) -> None:
@@ -272,7 +274,7 @@ def test_of_several_pieces_for_one_place_one_is_taken(server: Server) -> None:
     barrier = threading.Barrier(crowd)
 
     def send(_: int) -> int:
-        barrier.wait(30)
+        barrier.wait(WAIT_S)
         return patch(server, path, 0, PICTURE[:CHUNK]).status_code
 
     with ThreadPoolExecutor(crowd) as threads:
@@ -286,7 +288,7 @@ def test_of_several_pieces_for_one_place_one_is_taken(server: Server) -> None:
 def test_what_is_not_gone_on_with_is_gone(server: Server) -> None:
     path = created(server)
     assert patch(server, path, 0, PICTURE[:CHUNK]).status_code == 204
-    with closing(sqlite3.connect(server.data / "catalog.sqlite")) as connection, connection:
+    with closing(sqlite3.connect(server.data / "catalog.sqlite", timeout=WAIT_S)) as connection, connection:
         connection.execute("UPDATE uploads SET until_us = 1 WHERE id = ?", [path.removeprefix("/files/")])
     for answer in (head(server, path), patch(server, path, CHUNK, PICTURE[CHUNK:])):
         assert (answer.status_code, answer.headers["lazypix-error"]) == (410, "upload_gone")
@@ -297,25 +299,25 @@ def test_what_is_not_gone_on_with_is_gone(server: Server) -> None:
 
 def test_options_tell_what_the_server_can_do(server: Server) -> None:
     for path in ("/files/", "/files/0123"):
-        answer = httpx.options(f"{server.url}{path}")
+        answer = ask("OPTIONS", f"{server.url}{path}")
         assert answer.status_code == 204
         assert answer.headers["tus-resumable"] == answer.headers["tus-version"] == "1.0.0"
         assert answer.headers["tus-extension"] == "creation,creation-with-upload,expiration,termination,checksum"
         assert answer.headers["tus-checksum-algorithm"] == "sha1,sha256"
         assert answer.headers["tus-max-size"] == str(64 * 1024 * 1024)
-    assert "tus-version" not in httpx.options(f"{server.url}/upload").headers
+    assert "tus-version" not in ask("OPTIONS", f"{server.url}/upload").headers
 
 
 def test_without_keys_pages_of_other_sites_are_refused(server: Server) -> None:
     headers = TUS | {"Upload-Length": "10", "Origin": "https://elsewhere.example"}
-    answer = httpx.post(f"{server.url}/files/", headers=headers)
+    answer = ask("POST", f"{server.url}/files/", headers=headers)
     assert (answer.status_code, answer.headers["lazypix-error"]) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("version", [None, "0.2.2", "2.0.0"])
 def test_another_version_is_refused(server: Server, version: str | None) -> None:
     headers = {"Upload-Length": "10"} | ({"Tus-Resumable": version} if version else {})
-    answer = httpx.post(f"{server.url}/files/", headers=headers)
+    answer = ask("POST", f"{server.url}/files/", headers=headers)
     assert (answer.status_code, answer.headers["tus-version"]) == (412, "1.0.0")
     assert answer.headers["lazypix-error"] == "version_refused"
 
@@ -342,13 +344,13 @@ def test_an_upload_tells_how_far_it_is(server: Server) -> None:
 def test_the_first_piece_may_come_with_the_creation(server: Server) -> None:
     url = f"{server.url}/files/"
     headers = PIECE | {"Upload-Length": str(len(PICTURE))}
-    part = httpx.post(url, headers=headers, content=PICTURE[:CHUNK])
+    part = ask("POST", url, headers=headers, content=PICTURE[:CHUNK])
     assert (part.status_code, part.headers["upload-offset"]) == (201, str(CHUNK))
     assert patch(server, part.headers["location"], CHUNK, PICTURE[CHUNK:]).status_code == 204
-    whole = httpx.post(url, headers=headers, content=PICTURE)
+    whole = ask("POST", url, headers=headers, content=PICTURE)
     assert (whole.status_code, whole.headers["upload-offset"]) == (201, str(len(PICTURE)))
     assert original(server, whole.headers["lazypix-ident"]) == PICTURE
-    bad = httpx.post(url, headers=PIECE | {"Upload-Length": "50"}, content=b"x" * 50)
+    bad = ask("POST", url, headers=PIECE | {"Upload-Length": "50"}, content=b"x" * 50)
     assert (bad.status_code, bad.headers["lazypix-error"]) == (415, "unsupported_image")
 
 
@@ -376,7 +378,7 @@ def test_the_first_piece_may_come_with_the_creation(server: Server) -> None:
 def test_what_cannot_be_taken_is_refused_at_once(
     server: Server, headers: dict[str, str], status: int, text: str
 ) -> None:
-    answer = httpx.post(f"{server.url}/files/", headers=TUS | headers)
+    answer = ask("POST", f"{server.url}/files/", headers=TUS | headers)
     assert answer.status_code == status, answer.text
     assert text in answer.json()["content"]
     assert answer.headers["tus-resumable"] == "1.0.0"
@@ -407,24 +409,24 @@ def test_a_piece_that_does_not_fit_is_refused(server: Server) -> None:
 def test_an_upload_is_given_up(server: Server) -> None:
     path = created(server)
     patch(server, path, 0, PICTURE[:CHUNK])
-    assert httpx.delete(f"{server.url}{path}", headers=TUS).status_code == 204
+    assert ask("DELETE", f"{server.url}{path}", headers=TUS).status_code == 204
     assert head(server, path).status_code == 404
-    assert httpx.delete(f"{server.url}{path}", headers=TUS).status_code == 404
+    assert ask("DELETE", f"{server.url}{path}", headers=TUS).status_code == 404
     assert not any(path.removeprefix("/files/") in file for file in stored_files(server.data))
 
 
 def test_a_header_stands_for_methods_that_proxies_do_not_know(server: Server) -> None:
     url = server.url + created(server)
     headers = PIECE | {"Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
-    assert httpx.post(url, headers=headers, content=PICTURE[:CHUNK]).headers["upload-offset"] == str(CHUNK)
-    assert httpx.post(url, headers=TUS | {"X-HTTP-Method-Override": "DELETE"}).status_code == 204
-    assert httpx.post(url, headers=TUS | {"X-HTTP-Method-Override": "PUT"}).status_code == 405
-    assert httpx.post(url, headers=TUS).status_code == 405
-    allowed = httpx.get(url).headers["allow"]
+    assert ask("POST", url, headers=headers, content=PICTURE[:CHUNK]).headers["upload-offset"] == str(CHUNK)
+    assert ask("POST", url, headers=TUS | {"X-HTTP-Method-Override": "DELETE"}).status_code == 204
+    assert ask("POST", url, headers=TUS | {"X-HTTP-Method-Override": "PUT"}).status_code == 405
+    assert ask("POST", url, headers=TUS).status_code == 405
+    allowed = ask("GET", url).headers["allow"]
     assert {"HEAD", "PATCH", "DELETE"} <= set(allowed.split(", "))
 
 
 def test_an_ident_that_is_taken_is_refused_at_once(server: Server) -> None:
     ident = server.upload(jpg(quadrants()))
-    answer = httpx.post(f"{server.url}/files/", headers=TUS | described(ident=ident) | {"Upload-Length": "9"})
+    answer = ask("POST", f"{server.url}/files/", headers=TUS | described(ident=ident) | {"Upload-Length": "9"})
     assert (answer.status_code, answer.headers["lazypix-error"]) == (409, "ident_taken")

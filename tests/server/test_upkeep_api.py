@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import os
+import signal
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.engine.pictures import encoded, film, jpg, quadrants
-from tests.server.running import Server, running
+from tests.server.running import ANSWER_S, Server, ask, children, running
+from tests.waiting import WAIT_S, until
 
 SMALL = jpg(quadrants(60, 40))
 KEY = "a-key-of-many-characters"
@@ -24,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60, headers={"authorization": f"Bearer {KEY}"}) as opened:
+    with httpx.Client(base_url=server.url, timeout=ANSWER_S, headers={"authorization": f"Bearer {KEY}"}) as opened:
         yield opened
 
 
@@ -66,7 +69,7 @@ def test_a_wrong_search_is_told(client: httpx.Client, query: str, said: str) -> 
 
 def test_who_may_not_write_may_not_list(server: Server) -> None:
     for method, path in (("GET", "/images"), ("POST", "/undelete/x"), ("DELETE", "/variants/x")):
-        assert httpx.request(method, server.url + path).status_code == 401
+        assert ask(method, server.url + path).status_code == 401
 
 
 def test_a_deleted_image_is_had_back(client: httpx.Client) -> None:
@@ -83,9 +86,7 @@ def test_variants_are_dropped_and_made_again(client: httpx.Client) -> None:
     upload(client, "many")
     for width in (10, 11, 12):
         assert client.get(f"/image/{width}x/many.jpg").status_code == 200
-    deadline = time.monotonic() + 20
-    while len(client.get("/info/many").json()["content"]["variants"]) < 3:
-        assert time.monotonic() < deadline
+    until(lambda: len(client.get("/info/many").json()["content"]["variants"]) == 3)
     assert client.delete("/variants/many").json()["content"]["dropped"] == 3
     assert client.get("/info/many").json()["content"]["variants"] == []
     assert client.get("/image/10x/many.jpg").status_code == 200
@@ -143,22 +144,30 @@ def test_a_deletion_by_another_process_is_seen_at_once(tmp_path: Path) -> None:
 
 
 def test_heavy_work_of_clients_that_went_away_holds_up_nobody(tmp_path: Path) -> None:
-    """Each of the films takes a renderer for a second and more; small sizes and uploads find the other one."""
+    """Each of the films takes a renderer for a second and more: one of them is begun, the others never are."""
     heavy = film([(n * 5 % 255, n * 9 % 255, n * 13 % 255) for n in range(48)], size=(1000, 1000))
-    with running(tmp_path / "data", renderers="2", max_pixels="60000000", render_deadline_s="60") as server:
+    settings = {"renderers": "2", "max_pixels": "60000000", "render_deadline_s": "60", "log_level": "debug"}
+    with running(tmp_path / "data", **settings) as server, ExitStack() as stack:
         server.upload(heavy, ident="heavy")
         server.upload(encoded(quadrants(300, 200)), ident="light")
-
-        def give_up(number: int) -> None:
-            with pytest.raises(httpx.TimeoutException):
-                httpx.get(f"{server.url}/image/{900 + number}x/heavy.gif", timeout=0.5)
-
-        clients = [threading.Thread(target=give_up, args=(number,)) for number in range(8)]
-        for thread in clients:
-            thread.start()
-        for thread in clients:
-            thread.join()
-        begun = time.monotonic()
+        pids = children(server.pid)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) for _ in range(8)]
+        for number, client in enumerate(clients):
+            stack.enter_context(client)
+            client.sendall(f"GET /image/{900 + number}x/heavy.gif HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        until(lambda: waiting(server) == 8)
+        stack.close()
+        until(lambda: waiting(server) == 1, otherwise=lambda: f"{waiting(server)} wait for nobody")
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
         assert server.get("/image/50x/light.jpg").status_code == 200
         server.upload(SMALL, ident="new")
-        assert time.monotonic() - begun < 10, "not behind the eight films"
+        until(lambda: waiting(server) == 0, WAIT_S)
+        assert server.log.read_text().count("rendering heavy/") == 1
+
+
+def waiting(server: Server) -> int:
+    """How many variants are being made, or wait for that."""
+    return int(float(server.get("/metrics").text.partition("\nlazypix_queue ")[2].split()[0]))

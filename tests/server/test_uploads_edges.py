@@ -11,8 +11,18 @@ from threading import Barrier
 import pytest
 from PIL import Image
 from tests.engine.pictures import encoded, noise, quadrants
-from tests.server.running import Server, nothing_stored, peak_mib, read_answer, rows, running, stored_files
-from tests.waiting import until
+from tests.files import files_in
+from tests.server.running import (
+    Server,
+    nothing_stored,
+    on_their_way,
+    peak_mib,
+    read_answer,
+    rows,
+    running,
+    stored_files,
+)
+from tests.waiting import WAIT_S, until
 
 MIB = 1024 * 1024
 GROWTH_MIB = 24
@@ -28,12 +38,19 @@ def begun(server: Server, ident: str, *, chunked: bool) -> tuple[socket.socket, 
     half = len(body) // 2
     length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
     head = b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\n" + length
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
     connection.sendall(head + b"\r\n\r\n" + (b"%x\r\n%s\r\n" % (half, body[:half]) if chunked else body[:half]))
-    incoming = server.data / "incoming"
-    until(lambda: any(path.stat().st_size for path in incoming.iterdir()), 10, lambda: "nothing was received")
+    until(lambda: received_bytes(server) > 0, otherwise=lambda: "nothing was received")
     rest = body[half:]
     return connection, b"%x\r\n%s\r\n0\r\n\r\n" % (len(rest), rest) if chunked else rest
+
+
+def received_bytes(server: Server) -> int:
+    size = 0
+    for path in files_in(server.data / "incoming"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -45,7 +62,7 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(server: Server, ch
         if leave == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
-        until(lambda: not any((server.data / "incoming").iterdir()), 10, lambda: str(stored_files(server.data)))
+        until(lambda: not on_their_way(server.data), otherwise=lambda: str(stored_files(server.data)))
     assert server.upload(PNG, ident=ident) == ident  # it was not claimed
 
 
@@ -69,7 +86,7 @@ def test_a_contested_ident_is_given_once(server: Server) -> None:
     def upload(image: bytes) -> int:
         with server.client() as client:
             client.get("/healthz")  # the connection is there when all begin
-            barrier.wait(30)
+            barrier.wait(WAIT_S)
             return client.post("/upload", files={"image": image}, data={"ident": "contested"}).status_code
 
     with ThreadPoolExecutor(crowd) as threads:
@@ -77,7 +94,7 @@ def test_a_contested_ident_is_given_once(server: Server) -> None:
     assert sorted(statuses) == [201] + [409] * (crowd - 1)
     assert server.get("/image/contested.png").content == images[statuses.index(201)]
     assert [path.name for path in (server.data / "images" / "contested").iterdir()] == ["origin.png"]
-    assert not any((server.data / "incoming").iterdir())
+    until(lambda: not on_their_way(server.data))
 
 
 def test_a_size_that_this_image_cannot_have_does_not_spoil_the_upload(server: Server) -> None:
@@ -102,7 +119,7 @@ def test_a_small_field_that_never_ends_is_not_kept_in_memory(tmp_path: Path) -> 
 def test_a_form_that_never_ends_is_refused(tmp_path: Path) -> None:
     """However little of it is kept: here nothing at all."""
     with running(tmp_path / "data", max_bytes=str(MIB)) as server, nothing_stored(server.data):
-        connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
         with connection:
             head = b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.engine.pictures import encoded, jpg, noise, quadrants
 from tests.server.running import Server, nothing_stored, peak_mib, read_answer, running
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 MIB = 1024 * 1024
 
@@ -43,7 +43,7 @@ def noise_of(size: int) -> bytes:
 
 
 def begin_upload(server: Server, body: bytes, *, announced: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
     part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     head = f"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {announced}\r\n\r\n"
     connection.sendall(head.encode() + part + body)
@@ -56,9 +56,9 @@ def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> None:
     with nothing_stored(server.data):
         for _ in range(5):
             connection = begin_upload(server, picture[: len(picture) // 2], announced=len(picture) + 200)
-            until(lambda: any(incoming.iterdir()), 10, lambda: "the upload did not begin")
+            until(lambda: any(incoming.iterdir()), otherwise=lambda: "the upload did not begin")
             connection.close()
-            until(lambda: not any(incoming.iterdir()), 10, lambda: f"{list(incoming.iterdir())}")
+            until(lambda: not any(incoming.iterdir()), otherwise=lambda: f"{list(incoming.iterdir())}")
 
 
 def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
 
 def test_an_upload_that_trickles_is_given_up(tmp_path: Path) -> None:
     with (
-        running(tmp_path / "data", upload_idle_s="5", upload_deadline_s="1") as server,
+        running(tmp_path / "data", upload_idle_s="600", upload_deadline_s="1") as server,
         nothing_stored(server.data),
         begin_upload(server, b"\x89PNG", announced=100_000) as connection,
     ):
@@ -85,16 +85,18 @@ def test_an_upload_that_trickles_is_given_up(tmp_path: Path) -> None:
 
         trickling = threading.Thread(target=trickle)
         trickling.start()
-        answer = read_answer(connection)
-        gone.set()
-        trickling.join(30)
+        try:
+            answer = read_answer(connection)
+        finally:
+            gone.set()
+            trickling.join(WAIT_S)
         assert answer.status == 408
         assert b"within 1 seconds" in answer.body
 
 
 def test_when_all_places_are_taken_for_long_it_is_busy(tmp_path: Path) -> None:
     picture = jpg(quadrants())
-    with running(tmp_path / "data", uploads="1", request_deadline_s="0.5") as server:
+    with running(tmp_path / "data", uploads="1", upload_idle_s="600", request_deadline_s="5") as server:
         with begin_upload(server, b"\x89PNG", announced=1000):
             until(lambda: any((server.data / "incoming").iterdir()))
             with server.client() as client:
@@ -124,5 +126,5 @@ def test_more_uploads_than_places_wait_and_all_finish(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(WAIT_S)
         assert done == [201] * 8
