@@ -115,7 +115,7 @@ def listed(url: str) -> list[str]:
 def test_restarting_in_turn_costs_nobody_an_error(
     tmp_path: Path, seaweedfs: Program, new_database: Callable[[], str]
 ) -> None:
-    settings = shared_settings(seaweedfs, new_database(), drain_delay_s="5", renderers="1", api_keys=KEY, urls="open")
+    settings = shared_settings(seaweedfs, new_database(), drain_delay_s="4", renderers="1", api_keys=KEY, urls="open")
     port = free_port()
     folder = tmp_path / "nginx"
     folder.mkdir()
