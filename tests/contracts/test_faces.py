@@ -68,7 +68,7 @@ class Face:
         """Send a target as it is, on a connection of its own."""
         address = urlsplit(self.url)
         lines = [f"{method} {self.prefix}{target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
-        with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as connection:
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
             connection.sendall("\r\n".join(lines).encode("latin-1"))
             return read_answer(connection, method)
 
