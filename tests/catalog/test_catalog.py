@@ -309,7 +309,9 @@ def test_a_variant_of_an_image_that_is_not_there_is_not_recorded(catalog: Catalo
 # --- recording variants ----------------------------------------------------------------------------------------
 
 
-def test_variants_that_come_within_a_moment_are_recorded_together(catalog: Catalog) -> None:
+def test_variants_that_come_within_a_moment_are_recorded_together(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _ready(catalog, "cat")
     batches: list[int] = []
     add = catalog.variants.add
@@ -320,11 +322,21 @@ def test_variants_that_come_within_a_moment_are_recorded_together(catalog: Catal
 
     catalog.variants.add = counted  # type: ignore[method-assign]
     recorder = VariantRecorder(catalog, delay_s=0.2)
-    waiting = [recorder.record("cat", _variant(f"{width}x")) for width in range(1, 51)]
-    assert not waiting[0].done()
-    assert all(done.result(20) for done in waiting)
+    moments: list[float] = []
+    over = threading.Event()
+
+    def moment(delay_s: float) -> bool:
+        moments.append(delay_s)
+        return over.wait(20)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder._closing, "wait", moment)
+        waiting = [recorder.record("cat", _variant(f"{width}x")) for width in range(1, 51)]
+        assert not waiting[0].done()
+        over.set()
+        assert all(done.result(20) for done in waiting)
     assert len(catalog.variants.of("cat")) == 50
-    assert batches == [50]
+    assert (moments, batches) == ([0.2], [50])
     last = recorder.record("cat", _variant("60x"))
     recorder.close()
     assert last.result(0)

@@ -6,8 +6,11 @@ import os
 import sys
 from datetime import UTC, datetime
 
+from tests.waiting import WAIT_S
+
 from lazypix import Library
 from lazypix.catalog import Image
+from lazypix.changes import redis
 from lazypix.changes.opening import open_changes
 from lazypix.engine.idle import IdleEngine
 from lazypix.errors import LazypixError
@@ -45,6 +48,7 @@ def _carry_out(library: Library, order: str, *idents: str) -> None:
 
 def main(catalog: str, setting: str, folder: str) -> None:
     """Read orders until the end of the input; answer each with `done`, or the name of the error."""
+    redis.PUBLISH_S = WAIT_S  # what is given up is not heard
     changes = open_changes(setting) if setting else None
     with Library.open(folder, catalog=catalog, changes=changes, engine=IdleEngine(), tidies=False) as library:
         for line in sys.stdin:

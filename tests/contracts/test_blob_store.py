@@ -410,7 +410,7 @@ def test_a_client_puts_a_blob_itself_where_the_store_says_so(store: BlobStore) -
         return
     assert address.url not in repr(address)
     for body in (b"first", b"second"):
-        httpx.put(address.url, content=body, headers=address.headers).raise_for_status()
+        httpx.put(address.url, content=body, headers=address.headers, timeout=60).raise_for_status()
         assert store.get("up/1790000000-of_a-client") == body
     other = address.url.replace("of_a-client", "other")
     assert other != address.url

@@ -37,7 +37,7 @@ SITE = f"http://127.0.0.1:{SITE_PORT}"
 """Another server, whose images are shown."""
 SETTINGS = {
     "url_keys": URL_KEYS, "jobs": "none", "remote_hosts": "127.0.0.1,photos.example", "remote_ttl_s": "3600",
-    "outbound_allow": "127.0.0.1", "outbound_ports": str(SITE_PORT),
+    "outbound_allow": "127.0.0.1", "outbound_ports": str(SITE_PORT), "fetch_deadline_s": "60",
 }  # fmt: skip
 LONG_AGO = "Sat, 01 Jan 2000 00:00:00 GMT"
 FACES = ("flask", "fastapi", "asgi", "wheezy", *BARE, "django")
@@ -68,7 +68,7 @@ class Face:
         """Send a target as it is, on a connection of its own."""
         address = urlsplit(self.url)
         lines = [f"{method} {self.prefix}{target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
-        with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as connection:
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
             connection.sendall("\r\n".join(lines).encode("latin-1"))
             return read_answer(connection, method)
 
@@ -94,7 +94,7 @@ def site() -> Iterator[Receiver]:
 def prepared(site: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library with some images, and some of their variants; one image is the other server's."""
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    downloader = Downloader(Rules.of(["127.0.0.1"], ports=[site.port]))
+    downloader = Downloader(Rules.of(["127.0.0.1"], ports=[site.port]), total_s=60)
     with Library.open(folder, downloader=downloader, remote_hosts=["127.0.0.1"]) as library:
         library.remote(f"{SITE}/known.jpg")
         library.add(jpg(quadrants(400, 300)), ident="photo", filename='a "rosé".jpg')

@@ -1,6 +1,6 @@
 """Makes variants under leases, and stops itself by SIGSTOP at named places on the way.
 
-Run as `python paused.py <folder> <store> <catalog> <leases> <shared cache>`; reads `<width> <place>` from standard
+Run as `python paused.py <folder> <store> <catalog> <leases> <shared cache> <seconds of a lease>`; reads `<width> <place>` from standard
 input, a line each, tells `stopped` before it stops, and `<status> <sha256>` when the variant is delivered and all is done.
 """
 
@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from tests.faults.stores import open_named
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 from tests.watched import WatchedEngine
 from tests.wrapped import WrappedStore
 
@@ -31,8 +31,6 @@ from lazypix.lease.opening import open_leases
 from lazypix.stores import BlobStore
 
 PLACES = ("while rendering", "before the row", "after the row", "at the store", "before the release")
-LEASE_S = 2.0
-"""Longer than a busy machine keeps a thread waiting that only renews."""
 
 
 class Places:
@@ -95,7 +93,7 @@ def pause_around_rows(places: Places) -> None:
 def main() -> None:
     logging.basicConfig(format="%(asctime)s %(threadName)s %(message)s")
     logging.getLogger("lazypix").setLevel(logging.INFO)
-    folder, store, catalog_url, address, cache = sys.argv[1:]
+    folder, store, catalog_url, address, cache, lease_s = sys.argv[1:]
     places, engine = Places(), WatchedEngine()
     engine.before = lambda: places.come_to("while rendering")
     pause_around_rows(places)
@@ -105,14 +103,14 @@ def main() -> None:
     shared = SharedAnswers(open_cache(cache, timeout_s=20), ttl_s=600)
     with Library.open(
         Path(folder), catalog=catalog, store=PausingStore(open_named(store), places), engine=engine,
-        leases=PausingLeases(leases, places), lease_s=LEASE_S, shared=shared, tidies=False,
+        leases=PausingLeases(leases, places), lease_s=float(lease_s), shared=shared, tidies=False,
     ) as library:  # fmt: skip
         delivery = Delivery(library, cache_ttl_s=0)
         print("ready", flush=True)
         for line in sys.stdin:
             width, _, places.chosen = line.strip().partition(" ")
             answer = delivery.answer(Request(method="GET", path=f"/image/{width}x/cat.jpg"))
-            until(lambda: len(library._variants._flights) == 0)
+            until(lambda: len(library._variants._flights) == 0, WAIT_S)
             assert isinstance(answer.body, bytes)
             print(answer.status, hashlib.sha256(answer.body).hexdigest(), flush=True)
 

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 from PIL import Image
 from tests.server.running import Server, begin, kill, stop, wait_until_ready
+from tests.waiting import WAIT_S, wait
 
 from lazypix import Library
 
@@ -39,7 +40,7 @@ class Uploads:
         self._number = 0
 
     def run(self, server: Server) -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+        with httpx.Client(base_url=server.url, timeout=WAIT_S) as client:
             while True:
                 with self._lock:
                     self._number += 1
@@ -64,12 +65,12 @@ def live_and_die(data: Path, uploads: Uploads, life_s: float) -> None:
         threads = [threading.Thread(target=uploads.run, args=(server,)) for _ in range(UPLOADERS)]
         for thread in threads:
             thread.start()
-        assert uploads.going.wait(30)
+        wait(uploads.going)
         threading.Event().wait(life_s)  # the random moment
     finally:
         kill(server)
     for thread in threads:
-        thread.join(30)
+        thread.join(WAIT_S)
         assert not thread.is_alive()
 
 

@@ -28,7 +28,8 @@ from lazypix.orders import warm_jobs
 from lazypix.transform import Transform
 
 PICTURE = jpg(noise(400, 300))
-DONE_S = 60.0
+DONE_S = 120.0
+"""A worker that lost its broker tries to reach it again after ever longer pauses."""
 
 
 @dataclass(kw_only=True)
@@ -90,7 +91,7 @@ class Fleet:
 
 def settings(kind: str, port: int) -> dict[str, str]:
     return {
-        "jobs": "celery", "broker": broker_url(kind, port), "job_lease_s": "2", "job_resend_s": "1", "renderers": "1",
+        "jobs": "celery", "broker": broker_url(kind, port), "job_lease_s": "6", "job_resend_s": "1", "renderers": "1",
     }  # fmt: skip
 
 
@@ -152,7 +153,7 @@ def test_messages_that_are_doubled_foreign_or_malformed_do_nothing(fleet: Fleet)
     variant = fleet.library.variants(ident)[0]
     fleet.all_done(fleet.upload("42x30"), 1)
     assert fleet.library.variants(ident)[0] == variant
-    assert "a message that is none of ours was thrown away" in worker.log.read_text()
+    until(lambda: "a message that is none of ours was thrown away" in worker.log.read_text())
 
 
 def test_a_pool_process_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
@@ -210,6 +211,6 @@ def test_a_whole_worker_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
     worker, ident = fleet.worker(), fleet.upload()
     with fleet.held_up(ident, "51x"):
         worker.kill()
-        assert fleet.states(ident) == ["running"]
+        assert fleet.states(ident) in (["running"], ["waiting"]), "nobody has done it"
     fleet.worker()
     fleet.all_done(ident, 1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +16,19 @@ from tests import programs
 from tests.engine.pictures import jpg, noise
 from tests.fleet.machines import machines, shared_settings
 from tests.programs import Program
-from tests.server.running import Server, kill
+from tests.server.running import Server, children, kill
 from tests.waiting import WAIT_S, until
 
 CROWD = 300
 MACHINES = 3
-LEASE_S = 3.0
-BOUND_S = LEASE_S + 2.0
-"""From the death of the maker to the last answer, with `lease_s` = 3: its lease ends, the next machine sees that
-within three eighths of a second, and renders."""
+LONG_S = 60.0
+"""A lease that nobody loses who stands still for a while."""
+LEASE_S = 6.0
+BOUND_S = LEASE_S + 2.0 + 10.0
+"""From the death of the maker to the last answer: its lease ends, the next machine sees that within three eighths of a
+second, and renders. Ten seconds are for a machine that is busy with other tests."""
+PATIENCE_S = 100.0
+"""For so long a variant is waited for that others make: much longer than a lease of the dead holds it up."""
 
 PICTURE = jpg(noise(1600, 1200))
 
@@ -39,19 +45,21 @@ def leases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield "catalog"
 
 
+Start = Callable[[float], AbstractContextManager[list[Server]]]
+
+
 @pytest.fixture
-def fleet(leases: str, seaweedfs: Program, new_database: Callable[[], str], tmp_path: Path) -> Iterator[list[Server]]:
-    settings = shared_settings(
-        seaweedfs,
-        new_database(),
-        leases=leases,
-        lease_s=f"{LEASE_S:g}",
-        log_level="debug",
-        renderers="1",
-        queue="1000",
-    )
-    with machines(tmp_path, MACHINES, **settings) as servers:
-        yield servers
+def start(leases: str, seaweedfs: Program, new_database: Callable[[], str], tmp_path: Path) -> Start:
+    """A function that runs the machines, with leases that last for so many seconds."""
+
+    def run(lease_s: float) -> AbstractContextManager[list[Server]]:
+        settings = shared_settings(
+            seaweedfs, new_database(), leases=leases, lease_s=f"{lease_s:g}", log_level="debug", renderers="1",
+            queue="1000", request_deadline_s=f"{PATIENCE_S:g}",
+        )  # fmt: skip
+        return machines(tmp_path, MACHINES, **settings)
+
+    return run
 
 
 def lines(server: Server, word: str) -> int:
@@ -61,6 +69,12 @@ def lines(server: Server, word: str) -> int:
 
 def renders(servers: list[Server]) -> list[int]:
     return [lines(server, "rendered") for server in servers]
+
+
+def assert_rendered(servers: list[Server], number: int) -> None:
+    """So many renders, and one more for each time that who gives the leases did not answer in time."""
+    alone = sum(server.log.read_text().count("working without a lease") for server in servers)
+    assert number <= sum(renders(servers)) <= number + alone, renders(servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +113,50 @@ def crowd(servers: list[Server], target: str, meanwhile: Callable[[], None] = la
     return asyncio.run(_crowd(servers, target, meanwhile))
 
 
-def test_three_hundred_requests_on_three_machines_are_one_render(fleet: list[Server]) -> None:
-    ident = fleet[0].upload(PICTURE)
-    for number, target in enumerate((f"/image/640x480,fit=cover/{ident}.webp", f"/image/320x/{ident}.jpg"), start=1):
-        answers = crowd(fleet, target)
-        assert [answer.status for answer in answers] == [200] * CROWD
-        assert len({answer.body for answer in answers}) == 1
-        assert sum(renders(fleet)) == number, renders(fleet)
+def test_three_hundred_requests_on_three_machines_are_one_render(start: Start) -> None:
+    with start(LONG_S) as fleet:
+        ident = fleet[0].upload(PICTURE)
+        targets = (f"/image/640x480,fit=cover/{ident}.webp", f"/image/320x/{ident}.jpg")
+        for number, target in enumerate(targets, start=1):
+            answers = crowd(fleet, target)
+            assert [answer.status for answer in answers] == [200] * CROWD
+            assert len({answer.body for answer in answers}) == 1
+            assert_rendered(fleet, number)
 
 
-def test_when_the_maker_is_killed_another_makes_it_once(fleet: list[Server]) -> None:
-    ident = fleet[0].upload(PICTURE)
-    died_at: list[float] = []
-    dead: list[Server] = []
+def stop_renderers(servers: list[Server]) -> list[int]:
+    """Have no render end; return the processes, which are to be continued."""
+    until(lambda: all(children(server.pid) for server in servers))
+    pids = [pid for server in servers for pid in children(server.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
 
-    def kill_the_maker() -> None:
-        until(lambda: any(lines(server, "rendering") for server in fleet))
-        dead.extend(server for server in fleet if lines(server, "rendering"))
-        died_at.append(time.monotonic())
-        for server in dead:
-            kill(server)
 
-    answers = crowd(fleet, f"/image/500x,quality=60/{ident}.avif", kill_the_maker)
-    took_s = time.monotonic() - died_at[0]
-    assert len(dead) == 1
-    assert renders(dead) == [0], "it died in the middle"
-    living = [server for server in fleet if server not in dead]
-    assert sorted(renders(living)) == [0, 1]
-    of_living = [answer for answer in answers if answer.server in living]
-    assert [answer.status for answer in of_living] == [200] * (CROWD // MACHINES * len(living))
-    assert len({answer.body for answer in of_living}) == 1
-    assert took_s < BOUND_S
+def test_when_the_maker_is_killed_another_makes_it_once(start: Start) -> None:
+    with start(LEASE_S) as fleet:
+        ident = fleet[0].upload(PICTURE)
+        stopped = stop_renderers(fleet)
+        died_at: list[float] = []
+        dead: list[Server] = []
+
+        def kill_the_maker() -> None:
+            try:
+                until(lambda: any(lines(server, "rendering") for server in fleet))
+                dead.append(next(server for server in fleet if lines(server, "rendering")))
+                died_at.append(time.monotonic())
+                kill(dead[0])
+            finally:
+                for pid in stopped:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
+
+        answers = crowd(fleet, f"/image/500x,quality=60/{ident}.avif", kill_the_maker)
+        took_s = time.monotonic() - died_at[0]
+        assert renders(dead) == [0], "it died in the middle"
+        living = [server for server in fleet if server not in dead]
+        assert_rendered(living, 1)
+        of_living = [answer for answer in answers if answer.server in living]
+        assert [answer.status for answer in of_living] == [200] * (CROWD // MACHINES * len(living))
+        assert len({answer.body for answer in of_living}) == 1
+        assert took_s < BOUND_S

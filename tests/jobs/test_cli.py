@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.engine.pictures import jpg, noise
 from tests.server.running import clean_environment, kill, members, running
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 from typer.testing import CliRunner
 
 from lazypix import Library
@@ -84,15 +84,16 @@ def test_what_is_not_said_is_asked_for(data: Path) -> None:
 def run(folder: Path, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run `lazypix jobs run` in a process group of its own."""
     command = [sys.executable, "-m", "lazypix", "jobs", "run", "--data", str(folder), *arguments]
-    environment = clean_environment({"renderers": "1", "job_lease_s": "1", **settings})
+    environment = clean_environment({"renderers": "1", "job_lease_s": "6", **settings})
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"carrying out jobs\n"
         yield process
     finally:
-        if members(process.pid):
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        until(lambda: not members(process.pid))
         process.communicate(timeout=30)
 
 
@@ -107,7 +108,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 def test_a_process_of_its_own_carries_out_what_waits_and_ends(library: Library, tmp_path: Path) -> None:
     library.catalog.jobs.add(warm_jobs("cat", [Transform.parse(f"{width}x") for width in (50, 60, 70)]))
     with run(tmp_path / "data", "--until-done") as process:
-        assert process.wait(60) == 0
+        assert process.wait(WAIT_S) == 0
     assert len(library.variants("cat")) == 3
 
 
@@ -116,13 +117,13 @@ def test_a_job_of_a_killed_process_is_carried_out_by_another(library: Library, t
     with run(tmp_path / "data") as process:
         with library.locks.hold(library.shelf.key("cat", size), patience_s=0):
             jobs.add(warm_jobs("cat", [size]))
-            until(lambda: jobs.count().get("warm") == {"running": 1})
+            until(lambda: jobs.count().get("warm") == {"running": 1}, WAIT_S)
             os.killpg(process.pid, signal.SIGKILL)
         assert jobs.count()["warm"] == {"running": 1}
     with run(tmp_path / "data") as process:
-        until(lambda: "warm" not in jobs.count())
+        until(lambda: "warm" not in jobs.count(), WAIT_S)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(WAIT_S) == 0
     assert len(library.variants("cat")) == 1
 
 
@@ -141,5 +142,5 @@ def test_sizes_named_at_an_upload_outlive_the_server(tmp_path: Path) -> None:
         assert len(callers) == 2, "each key has its turn"
         assert not any(caller in keys or not caller for caller in callers)
         with running(tmp_path / "data"):
-            until(lambda: "warm" not in jobs.count())
+            until(lambda: "warm" not in jobs.count(), WAIT_S)
         assert [len(library.variants(f"image{number}")) for number in range(2)] == [2, 2]

@@ -145,4 +145,5 @@ def test_upkeep_is_done_by_one_process_of_all(tmp_path: Path) -> None:
     ):
         rows = one.catalog.jobs
         until(lambda: set(rows.count()) == {"sweep", "scrub"})
-        assert rows.count() == {"sweep": {"later": 1}, "scrub": {"later": 1}}
+        # Whether they are due already, and run, is left to chance.
+        assert {kind: sum(states.values()) for kind, states in rows.count().items()} == {"sweep": 1, "scrub": 1}

@@ -12,7 +12,7 @@ from amqp.exceptions import NotFound
 from kombu.connection import Connection
 from redis import Redis
 from tests import programs
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 from lazypix.catalog import Catalog
 from lazypix.catalog.jobs import NewJob
@@ -44,8 +44,11 @@ def test_a_broker_that_hangs_is_noticed_and_told_again_when_it_goes_on(
 
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
 def test_messages_do_not_pile_up_while_nobody_works(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(messages, "_PATIENCE_S", WAIT_S)  # none is to be lost, and none sent twice
+    for timeout in ("socket_connect_timeout", "socket_timeout"):
+        monkeypatch.setitem(messages._REDIS, timeout, WAIT_S)
     with ExitStack() as stack:
         if kind == "redis":
             url = f"redis://{stack.enter_context(programs.redis(tmp_path)).address}/0"
@@ -54,7 +57,7 @@ def test_messages_do_not_pile_up_while_nobody_works(
         catalog = stack.enter_context(closing(Catalog.sqlite(tmp_path / "catalog.sqlite")))
 
         def lying() -> int:
-            with Connection(url) as connection:  # type: ignore[no-untyped-call]
+            with Connection(url, connect_timeout=WAIT_S) as connection:  # type: ignore[no-untyped-call]
                 if kind == "redis":
                     return int(connection.default_channel.client.llen(QUEUE))
                 try:
@@ -66,9 +69,9 @@ def test_messages_do_not_pile_up_while_nobody_works(
         sender = stack.enter_context(closing(Sender(make_app(url), catalog.jobs, unheard_s=0)))
         for expected in (500, ENOUGH):
             sender.resend()
-            until(lambda: lying() == expected, 30, lambda: str(lying()))  # noqa: B023
+            until(lambda: lying() == expected, WAIT_S, lambda: str(lying()))  # noqa: B023
         for _ in range(3):
             sender.resend()
         catalog.jobs.add([NewJob(kind="work")])  # what is new is told all the same, behind what was told before
-        until(lambda: lying() > ENOUGH, 30, lambda: str(lying()))
+        until(lambda: lying() > ENOUGH, WAIT_S, lambda: str(lying()))
         assert lying() == ENOUGH + 1

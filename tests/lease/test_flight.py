@@ -197,7 +197,7 @@ def test_nobody_waits_for_ever_for_work_that_a_shutdown_cancelled() -> None:
     running.end.set()
     assert result(first) == "done"
     with pytest.raises(Busy):
-        result(second, 2)
+        result(second)
     assert len(flights) == 0
 
 

@@ -38,22 +38,27 @@ class Clock:
 
 
 class Watched:
-    """Passes on to other leases; counts, and can be cut off."""
+    """Passes on to other leases; counts, and can be cut off.
+
+    With `lasting_s` they last for so long, whatever was asked for: where the holder's clock is set by hand.
+    """
 
     def __init__(self, leases: Leases) -> None:
         self.leases = leases
         self.calls: list[str] = []
         self.threads: set[str] = set()
+        self.asked_s: set[float] = set()
+        self.lasting_s: float | None = None
         self.cut = False
 
     def take(self, key: str, *, ttl_s: float) -> Lease | None:
         self._call("take")
-        return self.leases.take(key, ttl_s=ttl_s)
+        return self.leases.take(key, ttl_s=self._lasting(ttl_s))
 
     def renew(self, lease: Lease, *, ttl_s: float) -> bool:
         self._call("renew")
         self.threads.add(threading.current_thread().name)
-        return self.leases.renew(lease, ttl_s=ttl_s)
+        return self.leases.renew(lease, ttl_s=self._lasting(ttl_s))
 
     def release(self, lease: Lease) -> bool:
         self._call("release")
@@ -62,9 +67,14 @@ class Watched:
     def close(self) -> None:
         self.leases.close()
 
+    def _lasting(self, ttl_s: float) -> float:
+        self.asked_s.add(ttl_s)
+        return self.lasting_s or ttl_s
+
     def _call(self, name: str) -> None:
+        cut = self.cut  # as it is when the call is counted
         self.calls.append(name)
-        if self.cut:
+        if cut:
             raise LeaseFailed("cut")
 
 
@@ -103,16 +113,23 @@ def test_a_lease_is_given_back_when_the_work_fails(holder: Holder, leases: Watch
 
 
 def test_one_thread_renews_all_for_as_long_as_work_goes_on(leases: Watched) -> None:
-    with closing(Holder(leases, ttl_s=SHORT_S)) as holder, ExitStack() as stack:
+    clock = Clock()
+    leases.lasting_s = LONG_S
+    with closing(Holder(leases, ttl_s=SHORT_S, clock=clock)) as holder, ExitStack() as stack:
         turns = [stack.enter_context(holder.hold(f"{number}", patience_s=0)) for number in range(5)]
-        until(lambda: leases.calls.count("renew") >= 30)  # twice as long as they would last, at least
+        for times in range(1, 7):  # for three times as long as they would last
+            clock.now += SHORT_S / 2
+            until(lambda: leases.calls.count("renew") == 5 * times)  # noqa: B023
+        assert leases.asked_s == {SHORT_S}
         assert [turn.is_ours() for turn in turns] == [True] * 5
         assert [leases.take(f"{number}", ttl_s=LONG_S) for number in range(5)] == [None] * 5
         assert leases.threads == {"lazypix-renew"}
         stack.close()
-        renewed = leases.calls.count("renew")
         assert [hold(holder, f"{number}", 0).fence > 0 for number in range(5)] == [True] * 5
-        assert leases.calls.count("renew") - renewed <= 1, "what was given back is not renewed"
+        with holder.hold("another", patience_s=0):
+            clock.now += SHORT_S / 2  # it is renewed after all that would have been before
+            until(lambda: leases.calls.count("renew") > 30)
+            assert leases.calls.count("renew") == 31, "what was given back is not renewed"
 
 
 def test_a_holder_whose_clock_went_on_has_lost_its_turn_without_asking(leases: Watched) -> None:
@@ -214,7 +231,7 @@ def test_who_is_out_of_patience_works_and_keeps_nothing(holder: Holder, leases: 
     assert "release" not in leases.calls
 
 
-def test_who_waits_looks_whether_the_work_is_done(holder: Holder, leases: Watched) -> None:
+def test_who_waits_looks_whether_the_work_is_done(leases: Watched) -> None:
     leases.take("a", ttl_s=LONG_S)
     looks: list[int] = []
 
@@ -222,8 +239,12 @@ def test_who_waits_looks_whether_the_work_is_done(holder: Holder, leases: Watche
         looks.append(leases.calls.count("take"))
         return len(looks) == 2
 
-    with holder.hold("a", patience_s=WAIT_S, is_done=is_done) as turn:
-        assert turn is PASSED
+    def clock() -> float:
+        return 0.3 * leases.calls.count("take")
+
+    with closing(Holder(leases, ttl_s=LONG_S, clock=clock)) as holder:  # noqa: SIM117
+        with holder.hold("a", patience_s=WAIT_S, is_done=is_done) as turn:
+            assert turn is PASSED
     assert len(looks) == 2
     assert looks[0] > 2, "the store is asked less often than who gives the leases"
 
@@ -273,11 +294,17 @@ def test_a_lease_that_cannot_be_given_back_was_ours_all_the_same(holder: Holder,
 
 
 def test_a_lease_is_kept_over_a_short_failure(leases: Watched) -> None:
-    with closing(Holder(leases, ttl_s=2)) as holder, holder.hold("a", patience_s=0) as turn:
+    clock = Clock()
+    leases.lasting_s = LONG_S
+    with closing(Holder(leases, ttl_s=SHORT_S, clock=clock)) as holder, holder.hold("a", patience_s=0) as turn:
         leases.cut = True
-        until(lambda: leases.calls.count("renew") > 0)
+        clock.now += SHORT_S / 2
+        until(lambda: leases.calls.count("renew") == 1)
         leases.cut = False
-        until(lambda: leases.calls.count("renew") > 3)
+        clock.now += SHORT_S / 4
+        until(lambda: leases.calls.count("renew") == 2)
+        clock.now += SHORT_S / 2  # it would have ended, had it not been renewed
+        until(lambda: leases.calls.count("renew") == 3)  # the second is over then
         assert turn.is_ours()
         assert leases.take("a", ttl_s=LONG_S) is None
 
