@@ -15,7 +15,7 @@ from imagestorage import fleet, storage
 from lazypix.cache.opening import open_cache
 
 # The tests are about what memcached says, not about how soon.
-fleet.open_cache = partial(open_cache, timeout_s=60)
+vars(fleet)["open_cache"] = partial(open_cache, timeout_s=60)
 storage.s3_store_image = app.task(storage.s3_store_image)
 
 

@@ -65,7 +65,7 @@ def test_a_request_goes_out_as_it_is_and_the_answer_comes_back(receiver: Receive
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "0.0.0.0"])
 def test_this_machine_is_not_reached_by_any_of_its_names(receiver: Receiver, host: str) -> None:
-    guarded = OutboundClient(Rules.of([], [receiver.port]))
+    guarded = OutboundClient(Rules.of([], [receiver.port]), connect_s=WAIT_S, total_s=WAIT_S)
     with pytest.raises(AddressRefused, match=r"is (loopback|unspecified)"):
         guarded.send("GET", f"http://{host}:{receiver.port}/")
     assert receiver.requests == []
