@@ -140,22 +140,25 @@ def test_a_renderer_killed_while_it_sends_holds_up_nobody(named: Named, tmp_path
     others = pids()
     with mischievous_engine(2) as engine:
         before = pids() - others
-        meanwhile = engine.render(named("slow"), planned())
-        until(lambda: len(begun_by(tmp_path)) == 1, WAIT_S)
+        meanwhile = engine.render(named("held"), planned())
+        until(lambda: len(begun_by(tmp_path, "held")) == 1, WAIT_S)
         killed = engine.render(named(name), planned())
+        until((tmp_path / f"{name}.seen").exists, WAIT_S)  # by the other renderer
+        (tmp_path / "held.go").touch()
         behind = [engine.render(named("cat"), planned()) for _ in range(20)]
         assert all(p.opened(future.result(SOON_S)).size == (60, 40) for future in [meanwhile, killed, *behind])
         until(lambda: len(pids() - others) == 2)
-        assert pids() & before == set(begun_by(tmp_path))
+        assert pids() & before == set(begun_by(tmp_path, "held"))
         assert p.opened(engine.render(named("cat"), planned()).result(SOON_S)).size == (60, 40)
 
 
 def test_work_of_renderers_that_somebody_killed_is_done_by_others(named: Named, tmp_path: Path) -> None:
     with mischievous_engine(2) as engine:
-        futures = [engine.render(named("slow"), planned()) for _ in range(6)]
-        until(lambda: len(begun_by(tmp_path)) == 2, WAIT_S)  # both are at work
-        for pid in begun_by(tmp_path):
+        futures = [engine.render(named("held"), planned()) for _ in range(6)]
+        until(lambda: len(begun_by(tmp_path, "held")) == 2, WAIT_S)  # both are at work
+        for pid in begun_by(tmp_path, "held"):
             os.kill(pid, signal.SIGKILL)
+        (tmp_path / "held.go").touch()
         assert all(p.opened(future.result(WAIT_S)).size == (60, 40) for future in futures)
 
 
@@ -245,12 +248,12 @@ def test_closing_leaves_no_process_and_takes_no_work(named: Named) -> None:
 @pytest.mark.parametrize("begun", [True, False], ids=["two at work", "none begun"])
 def test_closing_leaves_nobody_waiting(named: Named, tmp_path: Path, begun: bool) -> None:
     """Contract of `Engine.close`: futures that are not done are cancelled or fail."""
-    path, plan = named("slow"), planned()
+    path, plan = named("held"), planned()
     with mischievous_engine(2) as engine:
-        pid_of(engine, named)  # the renderers have started
+        pid_of(engine, named)  # a renderer has started
         futures = [engine.render(path, plan) for _ in range(6)]
         if begun:
-            until(lambda: len(begun_by(tmp_path)) == 2, WAIT_S)
+            until(lambda: len(begun_by(tmp_path, "held")) == 2, WAIT_S)
     _, pending = wait(futures, timeout=WAIT_S)
     assert not pending
 
