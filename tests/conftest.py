@@ -21,7 +21,8 @@ from lazypix import Library
 from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.engine.threads import ThreadEngine
 
-GRACE_S = 10.0
+GRACE_S = 60.0
+"""As long as a look-up of a name may take, whose thread ends by itself."""
 _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 """Processes of Python's own, which live as long as this one."""
 LASTING: set[int] = set()

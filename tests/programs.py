@@ -35,7 +35,7 @@ from lazypix.stores import BlobStore
 from lazypix.stores.addresses import open_store
 
 ROOT = Path(__file__).parent.parent
-START_S = 60.0
+START_S = 120.0
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
 READER_KEY = "test-reader"
 """The access key of one who may only read; its secret key is the same."""
@@ -116,7 +116,7 @@ def running(
 
 def listens(port: int) -> bool:
     with closing(socket.socket()) as client:
-        client.settimeout(1)
+        client.settimeout(10)
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -125,7 +125,7 @@ def answers(path: str) -> Callable[[int], bool]:
 
     def ready(port: int) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -346,7 +346,7 @@ def make_azure_container(program: Program, name: str) -> None:
         "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
     }  # fmt: skip
     url = f"http://{program.address}/{AZURE_ACCOUNT}/{name}?restype=container"
-    with urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=10):
+    with urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=60):
         pass
 
 

@@ -536,6 +536,7 @@ def test_work_in_the_background_waits_for_what_somebody_asked_for(tmp_path: Path
         wait(first)
         made += [make(11, background=True), make(12, background=True)]
         made += [make(20, background=False), make(12, background=False)]
+        until(lambda: len(library.backlog._renderers.waiting) == 2, WAIT_S)
         go.set()
         for each in made:
             each()

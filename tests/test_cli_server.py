@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 from tests.engine.pictures import jpg, noise, quadrants
@@ -61,7 +60,7 @@ def test_images_are_added_looked_at_and_removed(desk: Path, server: Server) -> N
     assert b"1 of 3 files were not added" in done.stderr
     first, second = (line.split()[0].decode() for line in done.stdout.splitlines())
     assert not (desk / "data").exists()
-    assert httpx.get(f"{server.url}/image/{first}.jpg").content == (desk / "0.jpg").read_bytes()
+    assert server.get(f"/image/{first}.jpg").content == (desk / "0.jpg").read_bytes()
 
     facts = json.loads(asked(desk, server, "info", first, "--json").stdout)
     assert (facts["filename"], facts["metadata"], facts["width"]) == ("0.jpg", {"by": "cli"}, 90)
@@ -107,7 +106,7 @@ def test_what_goes_wrong_can_be_read(desk: Path, server: Server) -> None:
 def test_a_folder_that_is_named_goes_before_the_server_of_the_settings(desk: Path, server: Server) -> None:
     ident = asked(desk, server, "add", "0.jpg", "--data", "here").stdout.split()[0].decode()
     assert (desk / "here" / "catalog.sqlite").exists()
-    assert httpx.get(f"{server.url}/info/{ident}").status_code == 404
+    assert server.get(f"/info/{ident}").status_code == 404
 
 
 def test_the_key_is_masked_where_settings_are_shown(desk: Path, server: Server) -> None:

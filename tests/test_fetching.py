@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.engine.pictures import jpg, quadrants
 from tests.receiving import Received, Receiver, receiving
 from tests.server.running import clean_environment
+from tests.waiting import WAIT_S
 
 from lazypix import Library
 from lazypix.engine.threads import ThreadEngine
@@ -59,6 +60,12 @@ class Site:
         handler.wfile.write(body)
 
 
+def downloading_from(site: Site) -> Downloader:
+    """Return a downloader that reaches the site, and gives it time."""
+    rules = Rules.of(["127.0.0.1"], [site.receiver.port])
+    return Downloader(rules, connect_s=WAIT_S, total_s=WAIT_S)
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     with receiving() as receiver:
@@ -69,7 +76,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def library(site: Site, tmp_path: Path) -> Iterator[Library]:
-    downloader = Downloader(Rules.of(["127.0.0.1"], [site.receiver.port]))
+    downloader = downloading_from(site)
     with Library.open(tmp_path / "library", engine=ThreadEngine(1), downloader=downloader) as opened:
         yield opened
 
@@ -182,7 +189,7 @@ def test_a_deleted_image_is_downloaded_anew(library: Library, site: Site) -> Non
 
 
 def test_an_image_in_the_trash_is_downloaded_anew(site: Site, tmp_path: Path) -> None:
-    downloader = Downloader(Rules.of(["127.0.0.1"], [site.receiver.port]))
+    downloader = downloading_from(site)
     with Library.open(tmp_path / "library", engine=ThreadEngine(1), downloader=downloader, undelete_s=60) as library:
         image = library.add_url(site.url)
         library.delete(image.ident)
@@ -192,6 +199,7 @@ def test_an_image_in_the_trash_is_downloaded_anew(site: Site, tmp_path: Path) ->
 
 def test_the_command_adds_urls(site: Site, tmp_path: Path) -> None:
     settings = {"outbound_allow": "127.0.0.1", "outbound_ports": str(site.receiver.port)}
+    settings["fetch_deadline_s"] = "60"
     command = [sys.executable, "-m", "lazypix", "add", site.url, f"{site.receiver.url}/a.jpg", "http://127.0.0.1:22/"]
     done = subprocess.run(
         command, cwd=tmp_path, env=clean_environment(settings), capture_output=True, timeout=60, check=False

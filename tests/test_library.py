@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine import pictures as p
-from tests.waiting import WAIT_S, wait
+from tests.waiting import WAIT_S, signal_and_wait, wait
 from tests.watched import WatchedEngine, all_blobs
 
 from lazypix import Library
@@ -83,11 +83,12 @@ def test_closing_twice_closes_nothing_of_others(tmp_path: Path) -> None:
 def test_closing_finishes_what_is_being_made_and_leaves_nobody_waiting(
     tmp_path: Path, watched: WatchedEngine
 ) -> None:
-    go = threading.Event()
-    watched.before = lambda: wait(go)
+    begun, go = threading.Event(), threading.Event()
+    watched.before = lambda: signal_and_wait(begun, go)
     library = Library.open(tmp_path, engine=watched)
     image = library.add(JPG, ident="cat")
     making = [library.make(image, Transform(width=width, format="jpg")) for width in range(10, 60)]
+    wait(begun)
     closing = threading.Thread(target=library.close)
     closing.start()
     go.set()
@@ -107,7 +108,7 @@ def test_a_process_that_does_not_close_ends_all_the_same(tmp_path: Path) -> None
         "print([library.variant(ident, '9x').transform.text for _ in range(2)])\n"  # the second is noted as used
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=True
     )
     assert (done.stdout, done.stderr) == ("['9x,format=jpg', '9x,format=jpg']\n", "")
 
@@ -205,7 +206,7 @@ def test_a_library_is_asked_for_a_sign_of_life(library: Library) -> None:
 
 def _outcome(making: Flight[Variant]) -> str:
     try:
-        making.delivered.result(2)
+        making.delivered.result(WAIT_S)
     except Busy:
         return "busy"
     return "made"

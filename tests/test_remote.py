@@ -10,16 +10,15 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 from tests.receiving import Received, receiving
-from tests.test_fetching import FIRST, SECOND, Site
-from tests.waiting import until, wait
+from tests.test_fetching import FIRST, SECOND, Site, downloading_from
+from tests.waiting import WAIT_S, until, wait
 
 from lazypix import Library
 from lazypix.catalog import Image
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import AddressRefused, BadRequest, LazypixError, NotFound, SourceMissing, Unreachable
-from lazypix.outbound.downloading import Downloader
-from lazypix.outbound.rules import Rules
 
 LONG_S = 3600.0
 ALWAYS_S = 0.0
@@ -34,10 +33,9 @@ def site() -> Iterator[Site]:
 
 
 def opened(site: Site, folder: Path, ttl_s: float, *hosts: str, catalog: str | None = None) -> Library:
-    downloader = Downloader(Rules.of(["127.0.0.1"], [site.receiver.port]))
     return Library.open(
-        folder, engine=ThreadEngine(1), catalog=catalog, downloader=downloader, remote_hosts=hosts or ("127.0.0.1",),
-        remote_ttl_s=ttl_s,
+        folder, engine=ThreadEngine(1), catalog=catalog, downloader=downloading_from(site),
+        remote_hosts=hosts or ("127.0.0.1",), remote_ttl_s=ttl_s,
     )  # fmt: skip
 
 
@@ -87,7 +85,7 @@ def test_while_the_source_fails_what_was_there_is_shown(
 
 
 def test_while_the_source_is_away_what_was_there_is_shown(tmp_path: Path) -> None:
-    with receiving() as receiver:
+    with receiving(port=free_port()) as receiver:
         site = Site(receiver)
         receiver.answer = site.answer
         library = opened(site, tmp_path, ALWAYS_S)
@@ -211,6 +209,6 @@ def test_who_waited_in_vain_does_not_ask_again(site: Site, tmp_path: Path) -> No
         asking = [threads.submit(library.remote, site.url) for _ in range(4)]
         wait(gate.asked)
         gate.go.set()
-        until(lambda: all(each.done() for each in asking))
+        until(lambda: all(each.done() for each in asking), WAIT_S)
         assert {type(each.exception()).__name__ for each in asking} == {"SourceFailed"}
     assert len(site.receiver.requests) == 1

@@ -10,7 +10,7 @@ import pytest
 from tests import programs
 from tests.engine.pictures import jpg, quadrants
 from tests.programs import Program
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 from tests.wrapped import WrappedStore
 
 from lazypix import Library
@@ -34,7 +34,7 @@ class Machine:
         self.store = WrappedStore(store)
         self.library = Library.open(
             folder, catalog=Catalog.sqlite(common / "catalog.sqlite"), store=self.store, engine=ThreadEngine(1),
-            shared=SharedAnswers(open_cache(cache), ttl_s=60), facts_ttl_s=0.0,
+            shared=SharedAnswers(open_cache(cache, timeout_s=WAIT_S), ttl_s=600), facts_ttl_s=0.0,
         )  # fmt: skip
         self.delivery = Delivery(self.library, cache_ttl_s=0.0)
 

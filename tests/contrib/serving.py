@@ -11,9 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.ports import free_port
-from tests.server.running import START_S, Server, clean_environment, kill
+from tests.server.running import Server, clean_environment, kill
 from tests.waiting import until
 
+START_S = 120.0
+"""All examples are started at once."""
+STOP_S = 60.0
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 _GUNICORN = "gunicorn --bind 127.0.0.1:{port} --threads 4 --log-level warning"
@@ -53,7 +56,7 @@ def serving(name: str, data: Path, **settings: str) -> Iterator[str]:
         until(lambda: _answers(server), START_S, lambda: f"{name} did not start:\n{log.read_text()}")
         yield server.url
         process.terminate()
-        process.wait(20)
+        process.wait(STOP_S)
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         kill(server)
@@ -63,6 +66,6 @@ def _answers(server: Server) -> bool:
     if server.process.poll() is not None:
         pytest.fail(f"it ended with {server.process.returncode}:\n{server.log.read_text()}")
     try:
-        return httpx.get(f"{server.url}/", timeout=5).status_code < 500
+        return httpx.get(f"{server.url}/", timeout=30).status_code < 500
     except httpx.TransportError:
         return False

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from tests.contrib.serving import COMMANDS, serving
 from tests.engine.pictures import jpg, quadrants
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def _upload(client: httpx.Client, name: str, image: bytes) -> httpx.Response:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_uploaded_is_on_the_page(addresses: dict[str, str], name: str) -> None:
-    with httpx.Client(base_url=addresses[name], timeout=30) as client:
+    with httpx.Client(base_url=addresses[name], timeout=WAIT_S) as client:
         answer = _upload(client, name, jpg(quadrants(640, 480)))
         assert answer.status_code in (200, 201), answer.text
         (found,) = Images(client.get("/").text).found
@@ -62,14 +63,14 @@ def test_what_is_uploaded_is_on_the_page(addresses: dict[str, str], name: str) -
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_no_image_is_refused_with_a_reason(addresses: dict[str, str], name: str) -> None:
-    with httpx.Client(base_url=addresses[name], timeout=30) as client:
+    with httpx.Client(base_url=addresses[name], timeout=WAIT_S) as client:
         answer = _upload(client, name, b"a letter")
     assert answer.status_code in (400, 415)
     assert "Not an image that can be read" in answer.text
 
 
 def test_fastapi_documents_the_images(addresses: dict[str, str]) -> None:
-    described = httpx.get(f"{addresses['fastapi']}/openapi.json").json()["paths"]
+    described = httpx.get(f"{addresses['fastapi']}/openapi.json", timeout=WAIT_S).json()["paths"]
     assert list(described["/image/{path}"]) == ["get"]
     assert "image/avif" in described["/image/{path}"]["get"]["responses"]["200"]["content"]
     remote = described["/remote/{path}"]["get"]
@@ -82,6 +83,7 @@ def test_fastapi_documents_the_images(addresses: dict[str, str]) -> None:
 
 
 def test_an_application_gets_what_it_keeps(addresses: dict[str, str]) -> None:
-    answer = httpx.post(f"{addresses['fastapi']}/photos", files={"photo": ("a.jpg", jpg(quadrants(64, 48)))})
+    photo = {"photo": ("a.jpg", jpg(quadrants(64, 48)))}
+    answer = httpx.post(f"{addresses['fastapi']}/photos", files=photo, timeout=WAIT_S)
     assert answer.status_code == 201
     assert (answer.json()["width"], answer.json()["height"]) == (64, 48)

@@ -110,7 +110,7 @@ FRAMEWORKS = {"flask": _flask, "starlette": _starlette, "fastapi": _fastapi, "wh
 def settings(site: Site, tmp_path: Path) -> dict[str, Any]:
     return {
         "data": tmp_path / "data", "jobs": "none", "remote_hosts": ["127.0.0.1"], "outbound_allow": ["127.0.0.1"],
-        "outbound_ports": [site.receiver.port],
+        "outbound_ports": [site.receiver.port], "fetch_deadline_s": 60,
     }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The secrets, as the script makes them."""
     folder = tmp_path_factory.mktemp("deploy")
     shutil.copy(ROOT / "deploy" / "secrets.sh", folder)
-    subprocess.run(["/bin/sh", str(folder / "secrets.sh")], check=True, capture_output=True, timeout=30)
+    subprocess.run(["/bin/sh", str(folder / "secrets.sh")], check=True, capture_output=True, timeout=60)
     return folder / "secrets"
 
 

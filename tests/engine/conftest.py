@@ -11,11 +11,12 @@ from tests.engine.mischief import Named
 
 @pytest.fixture
 def named(tmp_path: Path) -> Named:
-    """A function that makes an image file of a given name."""
+    """A function that makes an image file of a given name, once: a renderer may be reading it."""
 
     def make(name: str) -> str:
         path = tmp_path / f"{name}.png"
-        path.write_bytes(pictures.encoded(pictures.quadrants()))
+        if not path.exists():
+            path.write_bytes(pictures.encoded(pictures.quadrants()))
         return str(path)
 
     return make

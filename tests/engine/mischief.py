@@ -62,6 +62,11 @@ def mischief(path, plan):
         Path(path).with_suffix(f".{os.getpid()}").touch()
         time.sleep(1)
         Path(path).with_suffix(".finished").touch()
+    if name == "held":
+        Path(path).with_suffix(f".{os.getpid()}").touch()
+        while not Path(path).with_suffix(".go").exists():
+            time.sleep(0.01)
+        Path(path).with_suffix(".finished").touch()
     return sane(path, plan)
 
 render.render = mischief
@@ -97,7 +102,7 @@ def pids() -> set[int]:
 
 
 def begun_by(folder: Path, name: str = "slow") -> list[int]:
-    """The pids of the renderers that began with the image of this name, which takes a second."""
+    """The pids of the renderers that began with the image of this name: a "slow" one, or the "held" one."""
     return [int(mark.suffix[1:]) for mark in folder.glob(f"{name}.*[0-9]")]
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from types import TracebackType
 
+from tests.ports import free_port
+
 MAX_KEY = 250
 MAX_VALUE = 100 * 1024 * 1024
 COMPRESSED = 0x10000
@@ -49,7 +51,7 @@ class FakeBeansdb:
         """All command lines."""
         self.answering = threading.Event()
         self.answering.set()
-        self.port = 0
+        self.port = free_port()  # none of those that others may be given while it is away
         self._lock = threading.RLock()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -70,7 +72,6 @@ class FakeBeansdb:
     def start(self) -> None:
         assert self._server is None
         self._server = _Server(("127.0.0.1", self.port), self)
-        self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 

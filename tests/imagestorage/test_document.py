@@ -116,6 +116,7 @@ class Shop:
             "data": self.folder / "data",
             "outbound_allow": ("127.0.0.1",),
             "outbound_ports": (int(self.source.rpartition(":")[2]),),
+            "fetch_deadline_s": WAIT_S,
         }
 
     def environment(self, **others: str) -> dict[str, str]:
@@ -124,7 +125,7 @@ class Shop:
         return environment(
             {
                 "LAZYPIX_DATA": str(self.folder / "data"), "LAZYPIX_OUTBOUND_ALLOW": "127.0.0.1",
-                "LAZYPIX_OUTBOUND_PORTS": port, "SHOP_BROKER": f"redis://{self.broker.address}/0",
+                "LAZYPIX_OUTBOUND_PORTS": port, "LAZYPIX_FETCH_DEADLINE_S": str(WAIT_S), "SHOP_BROKER": f"redis://{self.broker.address}/0",
                 "SHOP_MEMCACHED": self.memcached.address, "SHOP_BUCKET": PUBLIC_BUCKET, "SHOP_BASE_URL": self.base_url,
                 "SHOP_ACCESS_KEY": ACCESS_KEY, "SHOP_SECRET_KEY": SECRET_KEY, **others,
             }
@@ -200,8 +201,12 @@ def both(shop: Shop) -> Iterator[tuple[str, str]]:
         yield one, other
 
 
+def fetch(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=WAIT_S)
+
+
 def ask(page: str, target: str) -> httpx.Response:
-    return httpx.get(f"{page}/pictures/{target}", timeout=30)
+    return fetch(f"{page}/pictures/{target}")
 
 
 # --- the document ------------------------------------------------------------------------------------------------
@@ -230,7 +235,7 @@ def run_example(shop: Shop, image_id: str) -> list[Any]:
     script.write_text(example(shop))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.imagestorage.run_document", str(script), image_id],
-        cwd=shop.folder, env=shop.environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=shop.folder, env=shop.environment(), capture_output=True, text=True, timeout=2 * WAIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     values: list[Any] = json.loads(done.stdout)
@@ -242,7 +247,7 @@ def test_the_example_runs_as_written(shop: Shop) -> None:
     *nothing, origin, answer = run_example(shop, "101")
     assert nothing == [None] * 3  # the three configure…
     assert origin == f"{shop.base_url}101/origin.jpg"
-    check_picture(httpx.get(origin).raise_for_status().content, (4000, 2400))
+    check_picture(fetch(origin).raise_for_status().content, (4000, 2400))
 
     assert (answer["type"], answer["status"]) == ("wheezy.http.response.HTTPResponse", "200 OK")
     assert answer["headers"]["Content-Type"] == "image/jpeg"
@@ -251,8 +256,8 @@ def test_the_example_runs_as_written(shop: Shop) -> None:
     check_picture(body, (167, 100))
 
     public = f"{shop.base_url}101/200x100.jpg"
-    until(lambda: httpx.get(public).status_code == 200, WAIT_S, lambda: shop.worker.log.read_text())
-    assert httpx.get(public).content == body
+    until(lambda: fetch(public).status_code == 200, WAIT_S, lambda: shop.worker.log.read_text())
+    assert fetch(public).content == body
     assert shop.tasks() == before + 1
 
     *_, again, redirect = run_example(shop, "101")
@@ -285,16 +290,16 @@ def test_many_first_requests_at_two_processes_are_answered_at_once_and_one_task_
     check_picture(answers[0].content, (300, 200))
 
     public = f"{shop.base_url}102/300x200.jpg"
-    until(lambda: httpx.get(public).status_code == 200, WAIT_S, lambda: shop.worker.log.read_text())
+    until(lambda: fetch(public).status_code == 200, WAIT_S, lambda: shop.worker.log.read_text())
     for page in both:
         later = ask(page, "102?size=300x200")
         assert (later.status_code, later.headers["location"]) == (301, public)
         assert later.headers["cache-control"] == "public, max-age=86400"
-    stored = httpx.get(public).raise_for_status()
+    stored = fetch(public).raise_for_status()
     assert (stored.content, stored.headers["content-type"]) == (answers[0].content, "image/jpeg")
 
     ask(both[0], "102?size=20x20")  # its task comes behind all that were sent before
-    until(lambda: httpx.get(f"{shop.base_url}102/20x20.jpg").status_code == 200, WAIT_S)
+    until(lambda: fetch(f"{shop.base_url}102/20x20.jpg").status_code == 200, WAIT_S)
     assert shop.tasks() == before + 2
 
 
@@ -303,11 +308,11 @@ def test_the_size_is_the_one_that_lazypix_knows(shop: Shop, both: tuple[str, str
     storage.store_origin(f"{shop.source}/90x60.jpg", "4000x4000")
     assert ask(both[0], "103?size=500x500").status_code == 200
     public = f"{shop.base_url}103/500x500.jpg"
-    until(lambda: httpx.get(public).status_code == 200, WAIT_S, lambda: shop.worker.log.read_text())
+    until(lambda: fetch(public).status_code == 200, WAIT_S, lambda: shop.worker.log.read_text())
     library = storage._opened().library()
     (variant,) = library.variants("103")
     assert (variant.stem, variant.format, library.get("103").width) == ("500x500", "jpg", 90)
-    stored = httpx.get(public).content
+    stored = fetch(public).content
     assert library.variant("103", "500x500", format="jpg").body == stored
     check_picture(stored, (90, 60))  # never enlarged
 
@@ -366,14 +371,14 @@ def test_without_a_broker_the_image_is_answered(shop: Shop) -> None:
 def test_an_original_within_its_bounds_is_stored_as_it_came(shop: Shop) -> None:
     url = shop.storage(201).store_origin(f"{shop.source}/640x400.jpg", "4000x4000")
     assert url == f"{shop.base_url}201/origin.jpg"
-    assert httpx.get(url).content == picture(640, 400, "JPEG")
+    assert fetch(url).content == picture(640, 400, "JPEG")
 
 
 def test_an_original_is_shrunk_into_its_bounds_and_of_the_format_that_its_name_says(shop: Shop) -> None:
     url = shop.storage(202).store_origin(f"{shop.source}/641x400.png", "320x320")
-    check_picture(httpx.get(url).content, (320, 200))
+    check_picture(fetch(url).content, (320, 200))
     url = shop.storage(203).store_origin(f"{shop.source}/642x400.png", (None, 4000))
-    check_picture(httpx.get(url).content, (642, 400))
+    check_picture(fetch(url).content, (642, 400))
 
 
 def test_an_image_id_is_given_once(shop: Shop) -> None:

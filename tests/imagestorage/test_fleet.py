@@ -29,7 +29,7 @@ def fleet() -> Iterator[Callable[[Program], Fleet]]:
     made = []
 
     def make(server: Program) -> Fleet:
-        made.append(Fleet(open_cache(f"memcached://{server.address}?prefix=imagestorage:")))
+        made.append(Fleet(open_cache(f"memcached://{server.address}?prefix=imagestorage:", timeout_s=WAIT_S)))
         return made[-1]
 
     yield make

@@ -15,7 +15,7 @@ import pytest
 import wheezy.http
 from tests.engine import pictures as p
 from tests.programs import ACCESS_KEY, PUBLIC_BUCKET, READER_KEY, SECRET_KEY, Program
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 from imagestorage import storage as module
 from imagestorage.storage import S3FileStorage, S3ImageStorage, s3_store_image
@@ -37,6 +37,10 @@ def closed() -> Iterator[None]:
 def folder() -> str:
     """A part of the bucket that nobody else uses."""
     return f"/{uuid.uuid4().hex}/"
+
+
+def fetch(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=WAIT_S)
 
 
 Make = Callable[..., S3ImageStorage]
@@ -91,10 +95,10 @@ def test_without_a_task_the_process_that_makes_a_size_stores_it(make: Make, publ
     first = asked(storage, "/pictures?size=60x60")
     assert (first.status_code, dict(first.headers)["Content-Type"]) == (200, "image/jpeg")
     assert p.opened(b"".join(first.buffer)).size == (60, 40)
-    until(lambda: httpx.get(f"{public}7/60x60.jpg").status_code == 200)
+    until(lambda: fetch(f"{public}7/60x60.jpg").status_code == 200)
     later = asked(storage, (60, 60))
     assert (later.status_code, dict(later.headers)["Location"]) == (301, f"{public}7/60x60.jpg")
-    assert httpx.get(f"{public}7/60x60.jpg").content == b"".join(first.buffer)
+    assert fetch(f"{public}7/60x60.jpg").content == b"".join(first.buffer)
 
 
 def test_a_task_is_told_ids_and_a_place_once_and_nothing_is_stored_meanwhile(
@@ -157,9 +161,9 @@ def test_a_format_is_that_of_the_extension(make: Make, public: str) -> None:
     added(make(7))
     webp = asked(make(7, "webp"))
     assert dict(webp.headers)["Content-Type"] == "image/webp"
-    until(lambda: httpx.get(f"{public}7/60x60.webp").status_code == 200)
+    until(lambda: fetch(f"{public}7/60x60.webp").status_code == 200)
     asked(make(7, "JPEG"))
-    until(lambda: httpx.get(f"{public}7/60x60.jpg").status_code == 200)
+    until(lambda: fetch(f"{public}7/60x60.jpg").status_code == 200)
     with pytest.raises(BadTransform, match=r"ext='psd' is not accepted; accepted: jpg, png"):
         S3ImageStorage(7, "psd")
 
@@ -209,7 +213,7 @@ def test_a_worker_is_configured_by_the_same_call(
         KEYS, PUBLIC_BUCKET, f"http://{seaweedfs.address}/{PUBLIC_BUCKET}", folder, data=tmp_path / "data"
     )
     assert s3_store_image("7", "jpg", "60x", place) == f"{public}7/60x.jpg"
-    assert httpx.get(f"{public}7/60x.jpg").status_code == 200
+    assert fetch(f"{public}7/60x.jpg").status_code == 200
 
 
 def test_a_worker_goes_to_no_server_that_only_a_message_names(
@@ -272,7 +276,7 @@ def test_a_file_is_stored_under_a_name_that_nobody_guesses_and_comes_back(
     with report.open("rb") as opened:
         again = files.store(opened)
     for url in (one, other, again):
-        assert httpx.get(url).raise_for_status().content == b"%PDF-1.7 report"
+        assert fetch(url).raise_for_status().content == b"%PDF-1.7 report"
 
 
 @pytest.mark.parametrize("name", ["", "/", ".hidden", "a\nb"])

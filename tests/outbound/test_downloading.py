@@ -12,6 +12,7 @@ from tests import programs
 from tests.outbound import tricks as play
 from tests.outbound.tricks import Names, Tricks, playing
 from tests.receiving import Received, receiving
+from tests.waiting import WAIT_S
 
 from lazypix.errors import AddressRefused, SourceFailed, Unreachable
 from lazypix.outbound.downloading import Downloader, Validators
@@ -28,15 +29,20 @@ def late(location: str, seconds: float) -> play.Play:
     return answer
 
 
+def downloader_for(tricks: Tricks, *, total_s: float = WAIT_S) -> Downloader:
+    """Return a downloader that reaches the server, and looks up nothing."""
+    return Downloader(tricks.rules, connect_s=WAIT_S, total_s=total_s, look_up=Names({}))
+
+
 def test_one_deadline_is_for_all_redirects() -> None:
     plays = {"/a": late("/b", 0.4), "/b": late("/c", 0.4), "/c": late("/d", 0.4), "/d": play.answer(b"done")}
     with playing(plays) as tricks:
         body: list[bytes] = []
-        Downloader(tricks.rules).get(tricks.url("/a"), body.append, max_bytes=10)
+        downloader_for(tricks).get(tricks.url("/a"), body.append, max_bytes=10)
         assert b"".join(body) == b"done"
         tricks.heads.clear()
         with pytest.raises(Unreachable, match="ReadTimeout"):  # each hop alone would be in time
-            Downloader(tricks.rules, total_s=0.7).get(tricks.url("/a"), body.append, max_bytes=10)
+            downloader_for(tricks, total_s=0.7).get(tricks.url("/a"), body.append, max_bytes=10)
         assert "/d" not in tricks.targets
 
 
@@ -44,7 +50,7 @@ def test_named_hosts_hold_for_redirects_too() -> None:
     plays = {"/a": play.redirect("http://b.test:{port}/b"), "/b": play.answer(b"done")}
     with playing(plays) as tricks:
         names = Names({"a.test": [["127.0.0.1"]], "b.test": [["127.0.0.1"]]})
-        downloader = Downloader(tricks.rules, look_up=names)
+        downloader = Downloader(tricks.rules, connect_s=WAIT_S, total_s=WAIT_S, look_up=names)
         url = tricks.url("/a", "a.test")
         body: list[bytes] = []
         done = downloader.only(["a.test", "b.test"]).get(url, body.append, max_bytes=10)
@@ -61,7 +67,7 @@ def test_exactly_as_much_as_is_allowed_is_taken() -> None:
     with playing(plays) as tricks:
         for path, most in (("/a", 10), ("/b", 10), ("/c", 100)):
             body: list[bytes] = []
-            Downloader(tricks.rules).get(tricks.url(path), body.append, max_bytes=most)
+            downloader_for(tricks).get(tricks.url(path), body.append, max_bytes=most)
             assert b"".join(body) == b"x" * most
 
 
@@ -70,7 +76,7 @@ def test_what_a_server_says_of_itself_is_kept_only_if_it_can_be_said_again() -> 
     plays["/b"] = play.answer(b"", 'ETag: W/"x"', "Last-Modified: yesterday")
     with playing(plays) as tricks:
         for path, etag, modified in (("/a", None, None), ("/b", 'W/"x"', "yesterday")):
-            done = Downloader(tricks.rules).get(tricks.url(path), lambda _: None, max_bytes=10)
+            done = downloader_for(tricks).get(tricks.url(path), lambda _: None, max_bytes=10)
             assert done.validators == Validators(url=tricks.url(path), etag=etag, last_modified=modified)
 
 
@@ -95,7 +101,8 @@ def test_what_was_secured_is_not_taken_from_where_it_is_not(tmp_path: Path, monk
 
         secure.answer = redirect
         rules = Rules.of(["127.0.0.1"], [secure.port, tricks.port])
-        downloader = Downloader(rules, look_up=Names({"a.test": [["127.0.0.1"]]}))
+        names = Names({"a.test": [["127.0.0.1"]]})
+        downloader = Downloader(rules, connect_s=WAIT_S, total_s=WAIT_S, look_up=names)
         with pytest.raises(SourceFailed, match=r"a\.test redirects from https to http"):
             downloader.get(f"https://a.test:{secure.port}/", lambda _: None, max_bytes=10)
         assert tricks.heads == []

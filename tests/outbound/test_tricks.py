@@ -11,6 +11,7 @@ import pytest
 from tests.engine.pictures import jpg, quadrants
 from tests.outbound import tricks as play
 from tests.outbound.tricks import CANARY, Names, Tricks, playing
+from tests.waiting import WAIT_S
 
 from lazypix import Library
 from lazypix.engine.threads import ThreadEngine
@@ -122,10 +123,10 @@ def tricks() -> Iterator[Tricks]:
 
 
 @contextmanager
-def opened(folder: Path, tricks: Tricks, *, total_s: float = 20.0) -> Iterator[Library]:
+def opened(folder: Path, tricks: Tricks, *, total_s: float = WAIT_S) -> Iterator[Library]:
     tricks.heads.clear()
     tricks.broken_off.clear()
-    downloader = Downloader(tricks.rules, total_s=total_s, look_up=names(tricks.port))
+    downloader = Downloader(tricks.rules, connect_s=WAIT_S, total_s=total_s, look_up=names(tricks.port))
     limits = Limits(max_bytes=MOST_BYTES)
     with Library.open(folder, engine=ThreadEngine(1), downloader=downloader, limits=limits) as library:
         yield library
@@ -138,7 +139,7 @@ def is_empty(library: Library, folder: Path) -> bool:
 
 def check_refused(
     folder: Path, tricks: Tricks, caplog: pytest.LogCaptureFixture, url: str, error: type[LazypixError], said: str,
-    *, total_s: float = 20.0,
+    *, total_s: float = WAIT_S,
 ) -> None:  # fmt: skip
     """A download is refused with a reason, the log has it too, nothing is stored, and the canary saw nobody."""
     url = url.replace("{port}", str(tricks.port))
@@ -217,7 +218,7 @@ def test_a_server_that_drips_is_not_waited_for(
     tricks: Tricks, tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     # Not shorter: the request must have been sent by then, on a busy machine too.
-    check_refused(tmp_path, tricks, caplog, tricks.url(path), Unreachable, "ReadTimeout", total_s=2)
+    check_refused(tmp_path, tricks, caplog, tricks.url(path), Unreachable, "ReadTimeout", total_s=5)
     assert tricks.broken_off.wait(30)
 
 

@@ -150,7 +150,7 @@ def test_a_blob_is_put_on_all_servers_as_it_is(store: BeansdbStore, servers: lis
 
 
 def test_the_prefix_stands_before_keys_and_hides_others(servers: list[FakeBeansdb]) -> None:
-    with closing(BeansdbStore([server.address for server in servers], prefix="/our own/")) as store:
+    with closing(BeansdbStore([server.address for server in servers], prefix="/our own/", timeout_s=20)) as store:
         store.put("x", b"x")
         servers[0].set(b"x", b"another's")
         servers[0].set(b"our%20own/%41", b"not a name of ours")
@@ -450,7 +450,7 @@ def test_a_server_that_comes_back_empty_is_healed(
 def test_a_hung_server_costs_one_timeout(
     servers: list[FakeBeansdb], caplog: pytest.LogCaptureFixture, long_alone: None
 ) -> None:
-    with closing(BeansdbStore([server.address for server in servers], timeout_s=1)) as store:
+    with closing(BeansdbStore([server.address for server in servers], timeout_s=5)) as store:
         store.put(KEY, b"x")
         hung = _order(servers)[0]
         hung.hang()

@@ -33,7 +33,7 @@ def poor(rclone_s3: Program) -> BlobStore:
 
 
 def fetch(url: str) -> HTTPResponse:
-    answer: HTTPResponse = urllib.request.urlopen(url, timeout=10)
+    answer: HTTPResponse = urllib.request.urlopen(url, timeout=60)
     return answer
 
 

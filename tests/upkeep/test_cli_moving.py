@@ -114,7 +114,7 @@ def shell(folder: Path, script: str) -> Done:
     script = f'set -o pipefail; lazypix() {{ "{sys.executable}" -m lazypix "$@"; }}; {script}'
     command = ["bash", "-c", script]
     return subprocess.run(
-        command, cwd=folder, env=clean_environment({}), capture_output=True, timeout=60, check=False
+        command, cwd=folder, env=clean_environment({}), capture_output=True, timeout=120, check=False
     )
 
 

@@ -43,7 +43,7 @@ def settings(site: Site, tmp_path: Path) -> Iterator[dict[str, Any]]:
     with override_settings(ROOT_URLCONF=__name__):
         yield {
             "data": tmp_path / "images", "jobs": "none", "outbound_allow": ["127.0.0.1"],
-            "outbound_ports": [site.receiver.port],
+            "outbound_ports": [site.receiver.port], "fetch_deadline_s": 60,
         }  # fmt: skip
 
 
