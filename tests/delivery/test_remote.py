@@ -8,7 +8,7 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 from tests.receiving import receiving
-from tests.test_fetching import Site
+from tests.test_fetching import Site, downloading_from
 
 from lazypix import Library
 from lazypix.delivery import Delivery
@@ -18,8 +18,6 @@ from lazypix.errors import SettingsError
 from lazypix.gate import Gate, Mode
 from lazypix.handover import choose_handover
 from lazypix.http import Request
-from lazypix.outbound.downloading import Downloader
-from lazypix.outbound.rules import Rules
 from lazypix.presets import Presets
 from lazypix.signing.links import KeyRing
 from lazypix.stores.local import LocalStore
@@ -35,11 +33,9 @@ def site() -> Iterator[Site]:
 
 def opened(site: Site, folder: Path, mode: Mode, *keys: str, store: LocalStore | None = None) -> Library:
     gate = Gate(mode=mode, ring=KeyRing.of(keys), presets=Presets.read({"thumb": "20x20,fit=cover"}))
-    downloader = Downloader(Rules.of(["127.0.0.1"], [site.receiver.port]))
     return Library.open(
-        folder, engine=ThreadEngine(1), store=store, gate=gate, downloader=downloader, remote_hosts=["127.0.0.1"],
-        remote_ttl_s=600,
-        base_url="https://img.example",
+        folder, engine=ThreadEngine(1), store=store, gate=gate, downloader=downloading_from(site),
+        remote_hosts=["127.0.0.1"], remote_ttl_s=600, base_url="https://img.example",
     )  # fmt: skip
 
 

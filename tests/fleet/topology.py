@@ -229,7 +229,7 @@ def _delete(fleet: Fleet, ident: str, tell: Tell) -> None:
     assert fleet.front.delete(f"/image/{ident}").status_code == 200
     begun = time.monotonic()
     for server in fleet.servers:
-        until(lambda s=server: s.get(target).status_code == 404, 6)  # type: ignore[misc]
+        until(lambda s=server: s.get(target).status_code == 404)  # type: ignore[misc]
     tell(f"deleted: both servers answer 404 within {_ms(begun)}")
     until(lambda: fleet.front.get(target).status_code == 404, 20)
     until(lambda: not _keys(fleet, ident), JOBS_S)
