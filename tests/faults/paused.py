@@ -1,7 +1,8 @@
 """Makes variants under leases, and stops itself by SIGSTOP at named places on the way.
 
-Run as `python paused.py <folder> <store> <catalog> <leases> <shared cache> <seconds of a lease>`; reads `<width> <place>` from standard
-input, a line each, tells `stopped` before it stops, and `<status> <sha256>` when the variant is delivered and all is done.
+Run as `python paused.py <folder> <store> <catalog> <leases> <shared cache> <seconds of a lease>`; reads `<width>
+<place>` from standard input, a line each, tells `stopped` before it stops, and `<status> <sha256>` when the variant is
+delivered and all is done.
 """
 
 from __future__ import annotations
