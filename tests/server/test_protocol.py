@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -14,7 +15,7 @@ from tests.engine.pictures import encoded, jpg, noise, quadrants
 from tests.server.running import RawAnswer, Server, error_of, nothing_stored, peak_mib, read_answer, running
 from tests.waiting import WAIT_S, until
 
-from lazypix.server.protocol import LINGER_S
+from lazypix.server.protocol import HEAD_DEADLINE_S, LINGER_S
 
 KIB = 1024
 
@@ -259,6 +260,19 @@ def test_a_head_that_is_too_slow_is_given_up(server: Server) -> None:
         assert is_closed(silent)
         kept.sendall(get("/healthz"))  # idle between requests it may be for longer
         assert _answer(kept, "GET").status == 200
+
+
+def test_a_request_that_came_while_the_server_stood_still_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as server, connected(server) as silent, connected(server) as begun:
+        begun.sendall(b"GET /healthz HT")
+        assert server.get("/healthz").status_code == 200  # it has accepted them
+        os.killpg(server.pid, signal.SIGSTOP)
+        silent.sendall(get("/healthz"))
+        begun.sendall(b"TP/1.1\r\nHost: h\r\n\r\n")
+        time.sleep(HEAD_DEADLINE_S + 1)
+        os.killpg(server.pid, signal.SIGCONT)
+        for connection in (silent, begun):
+            assert answers(connection, "GET")[0].status == 200
 
 
 def test_what_is_no_http_gets_the_envelope(server: Server) -> None:

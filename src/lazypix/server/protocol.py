@@ -27,6 +27,7 @@ HEAD_DEADLINE_S = 15.0
 LINGER_S = 30.0
 """For a client that still sends what is not wanted any more, before the connection is closed for good."""
 _FIRST_REQUEST_S = 1.0
+_LOOK_S = 0.1
 _UNREAD_BODY_BYTES = 256 * 1024 * 1024
 _UNREAD_HEAD_BYTES = 1024 * 1024
 _AT_ONCE_BYTES = 256 * 1024
@@ -127,6 +128,10 @@ class ImageProtocol(HttpToolsProtocol):
         self._end_with(431, f"The request's line and headers are over the limit of {MOST_HEAD_BYTES} bytes")
 
     def _head_is_late(self) -> None:
+        # It may be here, and we who stood still: then it is read first.
+        self._deadline = self.loop.call_later(_LOOK_S, self._give_up_head)
+
+    def _give_up_head(self) -> None:
         self._deadline = None
         if not self._in_head:  # nothing came at all
             self.transport.close()
