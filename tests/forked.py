@@ -72,7 +72,7 @@ def start_module(module: str, arguments: Sequence[str], *, cwd: Path, env: Mappi
 
 
 def run_module(
-    module: str, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float = 60
+    module: str, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float = 180
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `python -m module arguments`; return how it ended and what it wrote, as `subprocess.run` does.
 

@@ -345,4 +345,4 @@ def test_only_what_decodes_images_loads_libvips(desk: Path) -> None:
         )
         loaded = "; sys.exit('pyvips' in sys.modules)"
         command = [sys.executable, "-c", script + loaded]
-        subprocess.run(command, cwd=desk, env=clean_environment({}), capture_output=True, check=True, timeout=60)
+        subprocess.run(command, cwd=desk, env=clean_environment({}), capture_output=True, check=True, timeout=180)

@@ -129,7 +129,7 @@ def test_a_terminal_shows_how_much_of_a_large_file_is_sent(desk: Path, server: S
             shown.write(data)
     except OSError:  # the other side is closed: the command ended
         pass
-    printed = process.communicate(timeout=60)[0]
+    printed = process.communicate(timeout=180)[0]
     assert printed.endswith(b"  large.jpg\n"), shown.getvalue().decode()
     assert process.returncode == 0
     os.close(ours)

@@ -202,7 +202,7 @@ def test_the_command_adds_urls(site: Site, tmp_path: Path) -> None:
     settings["fetch_deadline_s"] = "60"
     command = [sys.executable, "-m", "lazypix", "add", site.url, f"{site.receiver.url}/a.jpg", "http://127.0.0.1:22/"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=clean_environment(settings), capture_output=True, timeout=60, check=False
+        command, cwd=tmp_path, env=clean_environment(settings), capture_output=True, timeout=180, check=False
     )
     assert done.returncode == 1
     assert done.stdout.decode().count(site.receiver.url) == 2

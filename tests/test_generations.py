@@ -34,7 +34,7 @@ def test_a_change_by_another_process_is_seen_at_once(tmp_path: Path) -> None:
     generations = Generations(path)
     ticket = generations.ticket("cat")
     script = f"from lazypix.generations import Generations; Generations({str(path)!r}).change('cat')"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=180)
     assert not generations.is_valid(ticket)
     assert Generations(path).ticket("cat") == generations.ticket("cat")
 

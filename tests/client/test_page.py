@@ -23,7 +23,7 @@ def test_the_examples_run_as_written(tmp_path: Path) -> None:
         for code in (codes[0], codes[1].replace("resume=", "resumable_bytes=1000, piece_bytes=20_000, resume=")):
             done = subprocess.run(
                 [sys.executable, "-c", code.replace("https://img.example", server.url)],
-                cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+                cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "100 %"

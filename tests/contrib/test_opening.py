@@ -90,7 +90,7 @@ one.close()
 def test_a_forked_process_opens_its_own(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(jpg(quadrants()))
     done = subprocess.run(
-        [sys.executable, "-c", _PRELOADED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _PRELOADED], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
     )
     sizes = done.stdout.split()
     assert (len(sizes), len(set(sizes))) == (2, 1), done.stderr
@@ -100,5 +100,5 @@ def test_a_forked_process_opens_its_own(tmp_path: Path) -> None:
 def test_a_framework_that_is_missing_is_named_with_what_installs_it(name: str) -> None:
     module = "django.fields" if name == "django" else name
     code = f"import sys; sys.modules['{name}'] = None\nimport lazypix.contrib.{module}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
     assert done.stderr.strip().endswith(f'is not installed: pip install "lazypix[{name}]"')

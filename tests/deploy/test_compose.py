@@ -36,7 +36,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The secrets, as the script makes them."""
     folder = tmp_path_factory.mktemp("deploy")
     shutil.copy(ROOT / "deploy" / "secrets.sh", folder)
-    subprocess.run(["/bin/sh", str(folder / "secrets.sh")], check=True, capture_output=True, timeout=60)
+    subprocess.run(["/bin/sh", str(folder / "secrets.sh")], check=True, capture_output=True, timeout=180)
     return folder / "secrets"
 
 
@@ -50,7 +50,7 @@ def settings_for(name: str, secrets: Path) -> Settings:
 
 def test_it_is_what_the_specification_says() -> None:
     command = [find("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -20,7 +20,7 @@ LINES = instructions(DOCKERFILE.read_text())
 
 def test_hadolint_has_nothing_to_say() -> None:
     done = subprocess.run(
-        [find("hadolint"), str(DOCKERFILE)], capture_output=True, text=True, timeout=60, check=False
+        [find("hadolint"), str(DOCKERFILE)], capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stdout
 

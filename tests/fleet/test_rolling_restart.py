@@ -32,7 +32,7 @@ def configuration(data: Path, port: int, servers: list[Server], settings: dict[s
     done = subprocess.run(
         [sys.executable, "-m", "lazypix", "nginx", "--data", data, "--listen", f"127.0.0.1:{port}",
          "--cache-dir", str(data.parent / "cache"), *upstreams],
-        cwd=data.parent, env=clean_environment(settings), capture_output=True, text=True, timeout=60, check=False,
+        cwd=data.parent, env=clean_environment(settings), capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

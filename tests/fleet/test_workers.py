@@ -52,7 +52,7 @@ def test_a_worker_that_is_not_set_up_says_what_is_missing(tmp_path: Path) -> Non
     for settings in ({}, {"jobs": "celery"}, {"jobs": "celery", "broker": "sqs://x"}):
         command = [sys.executable, "-m", "celery", "-A", "lazypix.celery", "worker"]
         environment = clean_environment(settings)
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=180, check=False)
         assert done.returncode != 0
         said = done.stderr.decode()
         assert "broker" in said

@@ -134,7 +134,7 @@ def _configuration(folder: Path, port: int, servers: list[Server], settings: dic
     done = subprocess.run(
         [sys.executable, "-m", "lazypix", "nginx", "--data", str(folder / "printing"), "--listen", f"127.0.0.1:{port}",
          "--cache-dir", str(folder / "nginx" / "cache"), *upstreams],
-        cwd=folder, env=clean_environment(settings), capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=clean_environment(settings), capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.replace("proxy_cache_valid 200 60s", f"proxy_cache_valid 200 {CACHED}")

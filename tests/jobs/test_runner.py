@@ -102,7 +102,7 @@ threading.Thread(target=refused.wait, args=(20,)).start()  # keeps the process t
 def test_a_process_that_ends_without_closing_it_gives_a_job_back_and_says_nothing(tmp_path: Path) -> None:
     with closing(Catalog.sqlite(tmp_path / "catalog.sqlite")) as catalog:
         done = subprocess.run(
-            [sys.executable, "-c", _ENDS_WITHOUT_CLOSING], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            [sys.executable, "-c", _ENDS_WITHOUT_CLOSING], cwd=tmp_path, capture_output=True, text=True, timeout=180,
             check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr, done.stdout) == (0, "", "")

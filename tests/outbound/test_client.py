@@ -210,7 +210,7 @@ def test_tls_asks_for_the_certificate_of_the_name(tmp_path: Path, monkeypatch: p
         [programs.find("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
          "-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem"), "-days", "2", "-subj", "/CN=a.test",
          "-addext", "subjectAltName=DNS:a.test"],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=180,
     )  # fmt: skip
     both.write_text((tmp_path / "cert.pem").read_text() + (tmp_path / "key.pem").read_text())
     with receiving(certificate=both) as secure:

@@ -86,7 +86,7 @@ def test_what_was_secured_is_not_taken_from_where_it_is_not(tmp_path: Path, monk
         [programs.find("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
          "-keyout", str(key), "-out", str(pem), "-days", "2", "-subj", "/CN=a.test",
          "-addext", "subjectAltName=DNS:a.test"],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=180,
     )  # fmt: skip
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     pem.write_text(pem.read_text() + key.read_text())

@@ -30,7 +30,7 @@ SIZES = "100x50,150x<60"
 
 
 def curl(*arguments: str) -> bytes:
-    done = subprocess.run([program("curl"), "-sS", *arguments], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([program("curl"), "-sS", *arguments], capture_output=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -50,7 +50,7 @@ def printed(data: Path, port: int, *upstreams: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "lazypix", "nginx", "--data", data, "--listen", f"127.0.0.1:{port}",
          "--cache-dir", str(data.parent / "cache"), *named],
-        cwd=data.parent, env=clean_environment(SETTINGS), capture_output=True, timeout=60, check=False,
+        cwd=data.parent, env=clean_environment(SETTINGS), capture_output=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.engine.pictures import encoded, quadrants
+from tests.forked import run_module
 from tests.server.running import START_S, Server, clean_environment, nothing_stored, running
 from tests.waiting import until
 
@@ -19,10 +20,8 @@ KEY = "correct-horse-battery-staple"
 
 def serve(tmp_path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `lazypix serve`, which is expected to refuse."""
-    return subprocess.run(
-        [sys.executable, "-m", "lazypix", "serve", *arguments],
-        cwd=tmp_path, env=clean_environment(settings), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_module("lazypix", ["serve", *arguments], cwd=tmp_path, env=clean_environment(settings))
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_listening_beyond_loopback_is_refused_without_keys_and_a_choice_of_urls(tmp_path: Path) -> None:

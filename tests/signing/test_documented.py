@@ -18,7 +18,7 @@ def examples(language: str) -> list[str]:
 
 
 def printed(*command: str) -> list[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout.split()
 
 
 def test_the_example_in_python_signs_as_we_do() -> None:

@@ -90,7 +90,7 @@ try:
 except StoreFull as error:
     sys.exit(7 if "No space left" in str(error) else 8)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 7, done.stderr
     assert _leftovers(tmp_path) == ["a/b"]
     assert LocalStore(tmp_path).get("a/b") == b"old"
