@@ -21,7 +21,6 @@ from tests.engine.mischief import Named, begun_by, is_alive, mischievous_engine,
 from tests.waiting import WAIT_S, until
 from tests.waiting import wait as wait_for
 
-from lazypix.engine.renderer import Renderer
 from lazypix.engine.renderers import RendererEngine, RendererLimits
 from lazypix.engine.threads import ThreadEngine
 from lazypix.errors import BrokenImage, Busy, RendererLost, RenderFailed, RenderTimeout, TooLarge, UnsupportedImage
@@ -182,9 +181,6 @@ def test_where_no_renderer_starts_work_is_refused_until_one_does(named: Named, t
         until(lambda: engine.render(named("cat"), planned()).exception(WAIT_S) is None, WAIT_S)
 
 
-# --- the queue ----------------------------------------------------------------------------------------------------
-
-
 def test_a_renderer_that_cannot_be_started_for_want_of_descriptors_is_when_there_are_some(
     named: Named, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,16 +192,39 @@ def test_a_renderer_that_cannot_be_started_for_want_of_descriptors_is_when_there
         assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
 
 
+class Unsendable:
+    """Does nothing in a renderer, if it comes there."""
+
+    refuses = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.refuses:
+            raise ValueError("not today")
+        return partial, (int,)
+
+
+def test_a_place_is_filled_whatever_a_start_failed_with(named: Named, caplog: pytest.LogCaptureFixture) -> None:
+    others, prepare, path = pids(), Unsendable(), named("cat")
+    with closing(RendererEngine(1, prepare=prepare)) as engine:  # type: ignore[arg-type]
+        engine.inspect(path, Limits()).result(WAIT_S)
+        prepare.refuses = True
+        os.kill((pids() - others).pop(), signal.SIGKILL)
+        until(lambda: "not today" in caplog.text)
+        prepare.refuses = False
+        assert engine.inspect(path, Limits()).result(WAIT_S).width == 120
+
+
 @contextmanager
 def no_more_descriptors() -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+# --- the queue ----------------------------------------------------------------------------------------------------
 
 
 def test_work_is_done_in_the_order_in_which_it_came(named: Named) -> None:
@@ -353,16 +372,32 @@ def test_whoever_takes_long_with_an_answer_holds_up_nobody_else(named: Named) ->
             go.set()
 
 
-def test_what_was_interrupted_is_given_to_others(named: Named, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = Renderer.begin
+INTERRUPTED = """
+import random, signal, sys, time
+from lazypix.engine.renderers import RendererEngine
+from lazypix.plan import Limits
 
-    def interrupted(*_: object) -> None:
-        monkeypatch.setattr(Renderer, "begin", begin)
-        raise KeyboardInterrupt
+if __name__ == "__main__":
+    signal.signal(signal.SIGALRM, signal.default_int_handler)  # its timer is exact
+    engine, path = RendererEngine(1), sys.argv[1]
+    engine.inspect(path, Limits()).result(60)
+    for _ in range(300):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 6e-4))
+            for _ in range(3):
+                engine.inspect(path, Limits())
+            time.sleep(0.01)
+        except KeyboardInterrupt:
+            pass
+        engine.inspect(path, Limits()).result(60)
+    engine.close()
+"""
 
-    with mischievous_engine(1) as engine:
-        pid_of(engine, named)
-        monkeypatch.setattr(Renderer, "begin", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            engine.render(named("cat"), planned())
-        assert p.opened(engine.render(named("cat"), planned()).result(WAIT_S)).size == (60, 40)
+
+def test_ctrl_c_in_the_thread_that_asks_stops_nobody_else(named: Named, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, program, named("cat")], capture_output=True, text=True, timeout=WAIT_S * 3, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -62,8 +62,9 @@ class Renderer:
         )
 
     def start(self) -> Future[None]:
-        """Start the process; the future is done when it can work, and raises `BrokenProcessPool` or
-        `ProcessExpired` if it never can.
+        """Start the process; the future is done when it can work.
+
+        The future raises `BrokenProcessPool` or `ProcessExpired` if it never can.
 
         Raises:
             OSError, RuntimeError: it cannot be started; there is nothing to clear away.

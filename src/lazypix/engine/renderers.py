@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired
@@ -72,10 +73,12 @@ class RendererEngine:
         self._unanswered: set[Future[Any]] = set()
         self._renderers: set[Renderer] = set()
         self._free: list[Renderer] = []
-        self._giving = False
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._giver = threading.Thread(target=self._give, name="lazypix-renderers", daemon=True)
         self._failing: set[int] = set()
         self._keepers: list[threading.Thread] = []
         bound_allocator_of_children()
+        self._giver.start()
         atexit.register(self.close)  # a keeper would replace the processes that pebble ends when the program does
         try:
             for place in range(processes):
@@ -104,9 +107,11 @@ class RendererEngine:
         for asked in list(self._unanswered):
             with suppress(InvalidStateError):
                 asked.set_exception(_closed())
+        self._wake.put(False)
         deadline = time.monotonic() + _CLOSE_S
-        for keeper in self._keepers:
-            keeper.join(max(0.0, deadline - time.monotonic()))
+        for thread in [self._giver, *self._keepers]:
+            if thread is not threading.current_thread():  # whoever closes may have been called with an answer
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     # --- renderers: each is replaced, for as long as the engine is open ---
 
@@ -138,15 +143,15 @@ class RendererEngine:
         """Put a new renderer in the place of one that ended, over and over. In a thread of its own."""
         failures = 0
         while True:
-            failures = 0 if renderer is not None and self._see_off(renderer) else failures + 1
-            if failures == _STARTS:
-                self._count_out(place)
-            if self._closing.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)]):
-                return
             try:
+                failures = 0 if renderer is not None and self._see_off(renderer) else failures + 1
+                if failures == _STARTS:
+                    self._count_out(place)
+                if self._closing.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)]):
+                    return
                 renderer = self._start(place)
             except Exception:  # whatever it is, this place must not stay empty for ever
-                log.warning("a renderer cannot be started, and is tried again later", exc_info=True)
+                log.warning("a renderer cannot be replaced, and is tried again later", exc_info=True)
                 renderer = None
 
     def _see_off(self, renderer: Renderer) -> bool:
@@ -177,8 +182,8 @@ class RendererEngine:
 
     def _submit(self, function: Callable[..., T], *args: object) -> Future[T]:
         work = _Work(function=function, args=args)
-        self._unanswered.add(work.done)
         work.done.add_done_callback(self._unanswered.discard)
+        self._unanswered.add(work.done)
         self._queue(work)
         return work.done
 
@@ -189,7 +194,8 @@ class RendererEngine:
                 (self._waiting.appendleft if ahead else self._waiting.append)(work)
         if refusal is not None:
             work.fail(refusal)
-        self._give()
+        else:
+            self._wake.put(True)
 
     def _refusal(self) -> Busy | None:
         if self._closing.is_set():
@@ -203,27 +209,22 @@ class RendererEngine:
         with self._lock:
             if renderer in self._renderers:  # else it has ended
                 self._free.append(renderer)
-        self._give()
+        self._wake.put(True)
 
     def _give(self) -> None:
-        """Give what waits to renderers that are free.
+        """Give what waits to renderers that are free, whenever there may be something to do.
 
-        One call at a time does so for all: what it sets off, which may be done at once, is seen to when it comes
-        round, not deeper and deeper in the stack.
+        In a thread of its own, where no signal is handled: Ctrl-C in a thread that asks comes between any two steps.
+        And so that what is set off by an answer is not done deeper and deeper in the stack.
         """
-        with self._lock:
-            if self._giving:
-                return
-            self._giving = True
-        while pair := self._next():
-            try:
-                self._begin(*pair)
-            except BaseException:  # such as Ctrl-C in the thread that asks: others must be given theirs all the same
-                with self._lock:
-                    self._giving = False
-                pair[0].kill()
-                self._try_again(pair[1], BrokenProcessPool("giving it to a renderer was interrupted"))
-                raise
+        while self._wake.get():
+            while pair := self._next():
+                renderer, work = pair
+                try:
+                    self._begin(renderer, work)
+                except RuntimeError as error:  # it has just ended, or its pool is broken
+                    renderer.kill()
+                    self._try_again(work, BrokenProcessPool(str(error)))
 
     def _next(self) -> tuple[Renderer, _Work[Any]] | None:
         with self._lock:
@@ -231,16 +232,10 @@ class RendererEngine:
                 work = self._waiting.popleft()
                 if not work.done.done():  # else whoever asked has given up
                     return self._free.pop(), work  # the one that worked last: its memory is warm
-            self._giving = False
             return None
 
     def _begin(self, renderer: Renderer, work: _Work[Any]) -> None:
-        try:
-            begun = renderer.begin(work.function, work.args)
-        except RuntimeError as error:  # it has just ended, or its pool is broken
-            renderer.kill()
-            self._try_again(work, BrokenProcessPool(str(error)))
-            return
+        begun = renderer.begin(work.function, work.args)
         begun.add_done_callback(partial(self._ended, renderer, work))
 
     def _ended(self, renderer: Renderer, work: _Work[T], begun: Future[T]) -> None:
@@ -252,7 +247,7 @@ class RendererEngine:
                 self._try_again(work, error)
             else:
                 work.fail(self._translated(error))
-        finally:  # last: this thread reads the next answer, when those who asked are done with this one
+        finally:  # last: it is this thread that reads its next answer, when those who asked are done with this one
             if is_end(error) or renderer.is_spent:
                 renderer.kill()
             else:
