@@ -32,8 +32,8 @@ from lazypix.changes.feed import ANSWER_S, NOTICED_S
 from lazypix.changes.opening import changes_of, open_changes
 from lazypix.engine.idle import IdleEngine
 
-SLOW_S = 15.0
-"""What a machine that is busy with other tests may need beyond a bound."""
+SLOW_S = 4.0
+"""What a machine may need that stands still now and then; less than it takes to notice a server that hangs."""
 
 
 @pytest.fixture(autouse=True)

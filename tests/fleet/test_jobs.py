@@ -28,6 +28,8 @@ from lazypix.orders import warm_jobs
 from lazypix.transform import Transform
 
 PICTURE = jpg(noise(400, 300))
+NEVER_S = 3600.0
+"""A lease that ends in no test by itself."""
 DONE_S = 120.0
 """A worker that lost its broker tries to reach it again after ever longer pauses."""
 
@@ -52,9 +54,19 @@ class Fleet:
     def worker(self) -> Worker:
         """Return the worker that runs, with one forked process; a new one when the last was killed."""
         if self.running is None or self.running.process.poll() is not None:
-            arguments = ("worker", "-c", "1", "-P", "prefork")
-            self.running = self.stack.enter_context(celery(self.folder, *arguments, **settings(self.kind, self.port)))
+            self.running = self._new_worker()
         return self.running
+
+    def replace_worker(self, **different: str) -> Worker:
+        """Kill the worker that runs, if any, and return one with other settings."""
+        if self.running is not None:
+            self.running.kill()
+        self.running = self._new_worker(**different)
+        return self.running
+
+    def _new_worker(self, **different: str) -> Worker:
+        own = settings(self.kind, self.port) | different
+        return self.stack.enter_context(celery(self.folder, "worker", "-c", "1", "-P", "prefork", **own))
 
     def upload(self, *sizes: str) -> str:
         return self.server.upload(PICTURE, sizes=",".join(sizes))
@@ -208,9 +220,12 @@ def test_a_broker_killed_under_a_worker_holds_up_no_upload_and_is_told_when_it_i
 
 
 def test_a_whole_worker_killed_in_the_middle_of_a_job(fleet: Fleet) -> None:
-    worker, ident = fleet.worker(), fleet.upload()
+    worker, ident = fleet.replace_worker(job_lease_s=f"{NEVER_S:g}"), fleet.upload()
+    rows = fleet.library.catalog.jobs
     with fleet.held_up(ident, "51x"):
+        (job,) = rows.find(ident=ident)
         worker.kill()
-        assert fleet.states(ident) in (["running"], ["waiting"]), "nobody has done it"
-    fleet.worker()
+        fleet.worker()
+        assert rows.find(ident=ident) == [job], "it is the dead worker's until its lease ends"
+        assert rows.renew(job, lease_s=0), "the lease ends now"
     fleet.all_done(ident, 1)

@@ -125,7 +125,8 @@ class Shop:
         return environment(
             {
                 "LAZYPIX_DATA": str(self.folder / "data"), "LAZYPIX_OUTBOUND_ALLOW": "127.0.0.1",
-                "LAZYPIX_OUTBOUND_PORTS": port, "LAZYPIX_FETCH_DEADLINE_S": str(WAIT_S), "SHOP_BROKER": f"redis://{self.broker.address}/0",
+                "LAZYPIX_OUTBOUND_PORTS": port, "LAZYPIX_FETCH_DEADLINE_S": str(WAIT_S),
+                "SHOP_BROKER": f"redis://{self.broker.address}/0",
                 "SHOP_MEMCACHED": self.memcached.address, "SHOP_BUCKET": PUBLIC_BUCKET, "SHOP_BASE_URL": self.base_url,
                 "SHOP_ACCESS_KEY": ACCESS_KEY, "SHOP_SECRET_KEY": SECRET_KEY, **others,
             }
