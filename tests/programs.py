@@ -1,5 +1,8 @@
 """The real servers that lazypix is tried against: each started on a free loopback port, and stopped by its process id.
 
+All of their processes are out of the terminal's reach, which sends Ctrl-C to those of its foreground: whoever started them
+hears it, and stops them.
+
 Where a program is not installed its tests are skipped by name; where `CI` is set that is a failure.
 """
 
@@ -287,7 +290,7 @@ def postgres(*, port: int | None = None, folder: Path | None = None) -> Iterator
     try:
         if not (folder / "PG_VERSION").exists():
             initial = [initdb, "-D", str(folder), "-U", "lazypix", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-            subprocess.run(initial, user=user, check=True, capture_output=True, timeout=120)
+            subprocess.run(initial, user=user, check=True, capture_output=True, timeout=120, start_new_session=True)
         server = str(Path(initdb).with_name("postgres"))
         # The machine does not fail under these tests; processes do, for which PostgreSQL need not wait for disks.
         quick = ["-c", "fsync=off", "-c", "full_page_writes=off"]
@@ -305,7 +308,7 @@ def postgres(*, port: int | None = None, folder: Path | None = None) -> Iterator
 
 def _postgres_answers(initdb: str, port: int) -> Callable[[int], bool]:
     ready = [str(Path(initdb).with_name("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return lambda _: subprocess.run(ready, check=False, timeout=30).returncode == 0
+    return lambda _: subprocess.run(ready, check=False, timeout=30, start_new_session=True).returncode == 0
 
 
 def _postgres_user() -> int | None:

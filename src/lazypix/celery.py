@@ -10,6 +10,7 @@ import multiprocessing.process
 import os
 import re
 import threading
+from contextlib import ExitStack, closing
 from typing import Any
 
 from lazypix.catalog.jobs import JobRows
@@ -36,23 +37,20 @@ class Work:
             own = own.model_copy(update={"renderers": 1})  # a forked process carries out one job at a time
             _have_own_processes()
         self._stopping = threading.Event()
-        self.library: Library = open_listening(settings, make_renderers(own))
-        self.rows: JobRows = self.library.catalog.jobs
-        kinds = make_kinds(settings, self.library, self._stopping)
-        self.carrier = Carrier(self.rows, kinds, lease_s=settings.job_lease_s)
-        self.sender = Sender(app, self.rows, unheard_s=settings.job_resend_s)
-        try:
+        with ExitStack() as opened:  # what fails leaves nothing: the next message opens everything anew
+            self.library: Library = opened.enter_context(open_listening(settings, make_renderers(own)))
+            self.rows: JobRows = self.library.catalog.jobs
+            kinds = make_kinds(settings, self.library, self._stopping)
+            sender = Sender(app, self.rows, unheard_s=settings.job_resend_s)
+            self.sender = opened.enter_context(closing(sender))  # after the carrier, which gives back
+            self.carrier = opened.enter_context(closing(Carrier(self.rows, kinds, lease_s=settings.job_lease_s)))
             self.carrier.schedule()
-        except BaseException:  # the next message opens everything anew
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Give back what is not finished, and close all parts."""
         self._stopping.set()
-        self.carrier.close()
-        self.sender.close()
-        self.library.close()
+        self._opened.close()
 
     def carry_out(self, job_id: str) -> None:
         """Carry out the job whose turn it is, which need not be this one; nothing if this one does not wait.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from contextlib import ExitStack, closing
+from typing import Protocol, TypeVar
 
 from pydantic import SecretStr
 
@@ -11,6 +12,7 @@ from lazypix.addresses import Addresses
 from lazypix.answers import QUIET_S, SharedAnswers
 from lazypix.cache.opening import open_cache
 from lazypix.catalog import Catalog
+from lazypix.changes import Changes
 from lazypix.changes.opening import open_changes
 from lazypix.delivery import Delivery
 from lazypix.engine import Engine
@@ -61,39 +63,61 @@ def open_listening(settings: Settings, engine: Engine | None = None) -> Library:
     return library
 
 
+class Closable(Protocol):
+    """What is open, or works, until it is closed."""
+
+    def close(self) -> None:
+        """Finish what is begun, if it does not take long, and stop."""
+
+
+_Part = TypeVar("_Part", bound=Closable)
+
+
 def _opened(settings: Settings, engine: Engine | None, *, tidies: bool) -> Library:
-    catalog = _catalog(settings)
-    return Library.open(
-        settings.data,
-        catalog=catalog,
-        store=_open(settings.store, settings.store_access_key, settings.store_secret_key),
-        replicas=make_replicas(settings),
-        engine=engine,
-        limits=settings.limits,
-        keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
-        base_url=settings.base_url,
-        gate=settings.gate,
-        expiry_step_s=settings.url_expiry_step_s,
-        ticket_keys=settings.ticket_ring,
-        queue=settings.queue,
-        queue_s=settings.queue_s,
-        patience_s=settings.request_deadline_s,
-        tidies=tidies,
-        facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
-        sidecars=settings.sidecars,
-        shared=_shared(settings),
-        changes=open_changes(settings.changes.get_secret_value()) if settings.changes else None,
-        leases=open_leases(settings.leases.get_secret_value() if settings.leases else None, catalog),
-        lease_s=settings.lease_s,
-        undelete_s=settings.undelete_s,
-        upload_keep_s=settings.upload_keep_s,
-        max_variants=settings.max_variants,
-        max_variant_bytes=settings.max_variant_bytes,
-        purges=settings.purge_url is not None,
-        downloader=make_downloader(settings),
-        remote_hosts=settings.remote_hosts,
-        remote_ttl_s=settings.remote_ttl_s,
-    )
+    with ExitStack() as parts:
+        catalog = parts.enter_context(closing(_catalog(settings)))
+        library = Library.open(
+            settings.data,
+            catalog=catalog,
+            store=_held(parts, _open(settings.store, settings.store_access_key, settings.store_secret_key)),
+            replicas=_replicas(settings, parts),
+            engine=engine,
+            limits=settings.limits,
+            keys=KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard),
+            base_url=settings.base_url,
+            gate=settings.gate,
+            expiry_step_s=settings.url_expiry_step_s,
+            ticket_keys=settings.ticket_ring,
+            queue=settings.queue,
+            queue_s=settings.queue_s,
+            patience_s=settings.request_deadline_s,
+            tidies=tidies,
+            facts_ttl_s=settings.cache_ttl_s / 2,  # an answer may be made of facts at the end of theirs
+            sidecars=settings.sidecars,
+            shared=_held(parts, _shared(settings)),
+            changes=_held(parts, _changes(settings)),
+            leases=_held(
+                parts, open_leases(settings.leases.get_secret_value() if settings.leases else None, catalog)
+            ),
+            lease_s=settings.lease_s,
+            undelete_s=settings.undelete_s,
+            upload_keep_s=settings.upload_keep_s,
+            max_variants=settings.max_variants,
+            max_variant_bytes=settings.max_variant_bytes,
+            purges=settings.purge_url is not None,
+            downloader=make_downloader(settings),
+            remote_hosts=settings.remote_hosts,
+            remote_ttl_s=settings.remote_ttl_s,
+        )
+        parts.pop_all()  # they are the library's from now on
+    return library
+
+
+def _held(parts: ExitStack, part: _Part | None) -> _Part | None:
+    """Have a part closed if what comes after it fails."""
+    if part is not None:
+        parts.callback(part.close)
+    return part
 
 
 def make_addresses(settings: Settings) -> Addresses:
@@ -107,14 +131,21 @@ def make_replicas(settings: Settings) -> list[Replica]:
     Raises:
         SettingsError: a store's address is wrong.
     """
+    with ExitStack() as parts:
+        made = _replicas(settings, parts)
+        parts.pop_all()
+    return made
+
+
+def _replicas(settings: Settings, parts: ExitStack) -> list[Replica]:
     own = KeyScheme(prefix=settings.key_prefix, shard=settings.key_shard)
     made = []
-    first = _open(settings.replica, settings.replica_access_key, settings.replica_secret_key)
+    first = _held(parts, _open(settings.replica, settings.replica_access_key, settings.replica_secret_key))
     if first is not None:
         made.append(Replica(name="replica", store=first, what="all", layout=OwnKeys(scheme=own)))
     for replica in settings.replicas:
         try:
-            store = open_store(replica.address, secrets=replica.secrets)
+            store = parts.enter_context(closing(open_store(replica.address, secrets=replica.secrets)))
         except SettingsError as error:
             raise SettingsError(f"replicas: {replica.name}: {error}") from None
         made.append(Replica(name=replica.name, store=store, what=replica.what, layout=replica.keys(own)))
@@ -134,6 +165,10 @@ def _shared(settings: Settings) -> SharedAnswers | None:
     quiet_s = max(QUIET_S, 2 * settings.cache_ttl_s)  # longer than facts are believed without a look
     cache = open_cache(settings.shared_cache.get_secret_value())
     return SharedAnswers(cache, ttl_s=settings.shared_cache_ttl_s, quiet_s=quiet_s)
+
+
+def _changes(settings: Settings) -> Changes | None:
+    return open_changes(settings.changes.get_secret_value()) if settings.changes else None
 
 
 def _open(address: str, access_key: SecretStr | None, secret_key: SecretStr | None) -> BlobStore | None:
@@ -192,13 +227,6 @@ def make_downloader(settings: Settings) -> Downloader:
 def make_rules(settings: Settings) -> Rules:
     """Make the rules about what others may have us reach."""
     return Rules.of(settings.outbound_allow, settings.outbound_ports)
-
-
-class Closable(Protocol):
-    """What works on jobs until it is closed."""
-
-    def close(self) -> None:
-        """Finish what is begun, if it does not take long, and stop."""
 
 
 def check_jobs(settings: Settings) -> None:

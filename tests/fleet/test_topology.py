@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -49,6 +50,16 @@ class Run:
         """Return all processes that it has started, and that those have started."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def left(self) -> list[psutil.Process]:
+        """Return all processes that know of its folder, whoever is their parent now."""
+        return [process for process in psutil.process_iter() if self._is_below(process)]
+
+    def _is_below(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("TMPDIR") == str(self.folder)
+        except psutil.Error:
+            return False
+
 
 @contextmanager
 def begun(folder: Path, *arguments: str) -> Iterator[Run]:
@@ -88,19 +99,40 @@ def test_the_fleet_does_its_main_job_and_leaves_nothing_after_ctrl_c(tmp_path: P
         names = " ".join(" ".join(part.cmdline()) for part in parts)
         for name in ("postgres", "redis-server", "memcached", "weed", "beam", "nginx", "lazypix serve", "beat"):
             assert name in names
-        run.process.send_signal(signal.SIGINT)
+        os.killpg(run.process.pid, signal.SIGINT)
         assert run.process.wait(DOWN_S) == 0, run.said()
         assert not psutil.wait_procs(parts, timeout=10)[1]
         assert "stopped everything" in run.said()
         assert list(run.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("moment", ["starting", "PostgreSQL", "Redis"])
+def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, moment: str) -> None:
+    with begun(tmp_path) as run:
+        parts = begun_parts(run, moment)
+        os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: to all of the group, and not to Python alone
+        assert_it_is_stopped(run, parts)
+
+
 def test_ended_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
     with begun(tmp_path) as run:
-        run.until_it_says("Redis")
-        parts = run.parts()
-        assert parts
+        parts = begun_parts(run, "Redis")
         run.process.terminate()
-        assert run.process.wait(DOWN_S) == INTERRUPTED, run.said()
-        assert not psutil.wait_procs(parts, timeout=10)[1]
-        assert list(run.folder.iterdir()) == []
+        assert_it_is_stopped(run, parts)
+
+
+def begun_parts(run: Run, moment: str) -> list[psutil.Process]:
+    """Wait until this was said and something runs, at first the program that makes PostgreSQL's cluster."""
+    run.until_it_says(moment)
+    until(lambda: bool(run.parts()))
+    return run.parts()
+
+
+def assert_it_is_stopped(run: Run, parts: list[psutil.Process]) -> None:
+    assert run.process.wait(DOWN_S) == INTERRUPTED, run.said()
+    assert not psutil.wait_procs(parts, timeout=10)[1]
+    assert not run.left()
+    assert list(run.folder.iterdir()) == []
+    assert run.said().count("stopping after this step") == 1
+    assert "stopped everything" in run.said()
+    assert "Traceback" not in run.said()

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -135,6 +137,7 @@ def _configuration(folder: Path, port: int, servers: list[Server], settings: dic
         [sys.executable, "-m", "lazypix", "nginx", "--data", str(folder / "printing"), "--listen", f"127.0.0.1:{port}",
          "--cache-dir", str(folder / "nginx" / "cache"), *upstreams],
         cwd=folder, env=clean_environment(settings), capture_output=True, text=True, timeout=180, check=False,
+        start_new_session=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.replace("proxy_cache_valid 200 60s", f"proxy_cache_valid 200 {CACHED}")
@@ -245,32 +248,50 @@ def _ms(begun: float) -> str:
 
 
 def main() -> int:
-    """Run the fleet from the command line; return 0 when all went well, 1 when something did not."""
+    """Run the fleet from the command line; return 0 when all went well, 1 when something did not.
+
+    `INTERRUPTED` when it was asked to stop before the main job was done, whatever became of that; a request that comes
+    later changes nothing: 0 says that the main job was done, and everything stopped.
+    """
     parser = argparse.ArgumentParser(prog="make fleet", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave it up until Ctrl-C")
     keep = parser.parse_args().keep
     interruption = Interruption()
     begun = time.monotonic()
 
-    def tell(text: str) -> None:
+    def say(text: str) -> None:
         print(f"{time.monotonic() - begun:6.1f} s  {text}", flush=True)
+
+    try:
+        return _run(interruption, say, keep=keep)
+    finally:
+        say("stopped everything")
+
+
+def _run(interruption: Interruption, say: Tell, *, keep: bool) -> int:
+    def tell(text: str) -> None:
+        say(text)
         interruption.heard()
 
-    code = 0
+    is_done = False
     try:
+        tell("starting")
         with tempfile.TemporaryDirectory(prefix="lazypix-fleet-") as folder, fleet(Path(folder), tell) as running:
             main_job(running, tell)
-            tell("all went well")
+            is_done = True
+            say("all went well")
             if keep:
                 _print_addresses(running)
                 interruption.wait()
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        return INTERRUPTED
     except (AssertionError, pytest.fail.Exception, pytest.skip.Exception) as error:
         print(f"it failed: {error}", file=sys.stderr)
-        code = 1
-    print(f"{time.monotonic() - begun:6.1f} s  stopped everything", flush=True)
-    return code
+    except Exception:  # noqa: BLE001  # it is shown, and the code says so
+        traceback.print_exc()
+    else:
+        return 0
+    return INTERRUPTED if interruption.is_asked and not is_done else 1
 
 
 class Interruption:
@@ -281,21 +302,25 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self.is_asked = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
-        self._asked = True
+        if self.is_asked:
+            return
+        self.is_asked = True
+        with suppress(OSError):  # nobody reads it any more
+            os.write(1, b"stopping after this step\n")  # not by print, in the middle of which this may come
 
     def heard(self) -> None:
         """Raise KeyboardInterrupt if somebody has asked to stop."""
-        if self._asked:
+        if self.is_asked:
             raise KeyboardInterrupt
 
     def wait(self) -> None:
         """Return when somebody has asked to stop."""
-        while not self._asked:
+        while not self.is_asked:
             time.sleep(0.1)
 
 

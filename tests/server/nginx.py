@@ -40,7 +40,9 @@ def command(folder: Path, configuration: str) -> list[str]:
 @contextmanager
 def nginx(folder: Path, configuration: str, port: int) -> Iterator[None]:
     """Run nginx in front of a server that is running."""
-    process = subprocess.Popen(command(folder, configuration), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(folder, configuration), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
     def answers() -> bool:
         try:

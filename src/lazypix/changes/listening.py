@@ -53,8 +53,9 @@ class Listening:
     def subscribe(self, heard: Heard, missed: Missed) -> None:
         assert self._thread is None, "subscribed already"
         # A daemon, so that a process that does not close can end all the same.
-        self._thread = threading.Thread(target=self._run, args=(heard, missed), name="lazypix-changes", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(heard, missed), name="lazypix-changes", daemon=True)
+        thread.start()
+        self._thread = thread  # one that could not be started cannot be waited for, by `close`
         self._attempted.wait(_FIRST_ATTEMPT_S)
 
     def close(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-from lazypix.composition import begin_jobs, make_delivery, open_library
+from lazypix.composition import begin_jobs, make_delivery, open_listening
 from lazypix.library import Library
 from lazypix.server.embedded import AsgiApp
 from lazypix.settings import Settings, load
@@ -30,18 +31,15 @@ def open_configured(*, jobs: bool = True, **overrides: Any) -> Library:
 
 def open_with(settings: Settings, *, jobs: bool = True) -> Library:
     """Open the library that these settings describe; as `open_configured`."""
-    library = open_library(settings)
-    try:
-        library.listen()
+    with ExitStack() as opened:
+        library = opened.enter_context(open_listening(settings))
         library.delivery = make_delivery(settings, library)
         library.asgi = AsgiApp(library.delivery, deadline_s=settings.request_deadline_s)
         library.attach(library.asgi)
         seen_to = begin_jobs(settings, library) if jobs else None
         if seen_to is not None:
             library.attach(seen_to)
-    except BaseException:
-        library.close()
-        raise
+        opened.pop_all()
     return library
 
 

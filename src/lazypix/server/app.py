@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -111,10 +111,18 @@ class _Front:
         # Bodies are sent and received piece by piece in threads; those of a slow store must not be all there are.
         pieces = ThreadPoolExecutor(_IO_THREADS, thread_name_prefix="lazypix-io")
         asyncio.get_running_loop().set_default_executor(pieces)
-        library = await asyncio.to_thread(open_listening, self._settings, make_renderers(self._settings))
+        async with AsyncExitStack() as opened:
+            await self._open(app, opened)
+            yield
+
+    async def _open(self, app: Starlette, opened: AsyncExitStack) -> None:
+        """Open all parts; what fails leaves none."""
+        library = await _opened_library(self._settings)
+        opened.push_async_callback(asyncio.to_thread, library.close)
         self._delivery = make_delivery(self._settings, library)
         readers = _READERS_OF_FOLDERS if isinstance(library.store, LocalStore) else _READERS_OF_SERVICES
-        self._images = Images(self._delivery, self._settings.request_deadline_s, readers)
+        if (jobs := begin_jobs(self._settings, library)) is not None:
+            opened.push_async_callback(asyncio.to_thread, jobs.close)
         access = WriteAccess(self._settings, library.catalog.keys)
         api = Api(self._settings, access, library, ready=lambda: self._is_ready)
         self._tus = Tus(self._settings, access, library, api.place)
@@ -123,18 +131,23 @@ class _Front:
         endpoints: list[Endpoints] = [tickets, api, self._tus, keys]  # an upload with a ticket is not the api's
         for each in endpoints:
             app.router.routes.extend(each.routes())
-        tidying = asyncio.create_task(_keep_tidy(library))
-        jobs = begin_jobs(self._settings, library)
-        try:
-            yield
-        finally:
-            tidying.cancel()
-            self._images.close()
-            for each in endpoints:
-                await asyncio.to_thread(each.close)
-            if jobs is not None:
-                await asyncio.to_thread(jobs.close)
-            await asyncio.to_thread(library.close)
+            opened.push_async_callback(asyncio.to_thread, each.close)
+        self._images = Images(self._delivery, self._settings.request_deadline_s, readers)
+        opened.callback(self._images.close)
+        opened.callback(asyncio.create_task(_keep_tidy(library)).cancel)
+
+
+async def _opened_library(settings: Settings) -> Library:
+    """Open the library in a thread; one that is opened after nobody waits for it any more is closed."""
+    # No task, which the end of the event loop would cancel: the thread goes on, and nobody would have what it opens.
+    opening = asyncio.get_running_loop().run_in_executor(None, open_listening, settings, make_renderers(settings))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await asyncio.to_thread(opening.result().close)
+        raise
 
 
 def _is_for_image(scope: Scope) -> bool:
