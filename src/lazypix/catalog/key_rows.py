@@ -237,8 +237,9 @@ def count_new(connection: Connection, row: Mapping[str, Any]) -> None:
     )
     mine = update(api_keys).where(api_keys.c.id == owner, *room).values(images=images, bytes=held)
     if connection.execute(mine).rowcount != 1:
+        _lock(connection, owner)  # there may be room now: what others had was given back
         _check_room(connection, owner, size)
-        raise StoreFailed("The API key was changed at this moment; send the image again")
+        _count(connection, owner, size, images=1)
 
 
 def count_gone(connection: Connection, counted: Executable) -> None:
@@ -261,8 +262,13 @@ def check_room_beside(connection: Connection, id: str, size: int, *, begun: Colu
     Raises:
         QuotaExceeded, Unauthorized, BadRequest: as `count_new`.
     """
-    connection.execute(select(api_keys.c.id).where(api_keys.c.id == id).with_for_update())
+    _lock(connection, id)
     _check_room(connection, id, size, begun=connection.execute(select(begun)).scalar_one())
+
+
+def _lock(connection: Connection, id: str) -> None:
+    """Have a key's row stay as it is read from now on, until the end of the transaction."""
+    connection.execute(select(api_keys.c.id).where(api_keys.c.id == id).with_for_update())
 
 
 def _check_room(connection: Connection, id: str, size: int, *, begun: int = 0) -> None:

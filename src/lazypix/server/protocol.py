@@ -55,6 +55,7 @@ class ImageProtocol(HttpToolsProtocol):
         # Of the last piece that was received, and of all since the parser last told of something: while a head, a
         # trailer or an extension of a chunk is incomplete, the parser keeps it and tells nothing.
         self._piece_bytes = self._unseen_bytes = 0
+        self._head_bytes = 0  # of all pieces in which the head lies: at least as long as it is
         self._in_head = False
         self._begun: RequestResponseCycle | None = None  # uvicorn's `cycle` is the last that was received
         self._head_too_large = False
@@ -85,6 +86,7 @@ class ImageProtocol(HttpToolsProtocol):
             return
         self._piece_bytes = len(data)
         self._unseen_bytes += len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing() or self._lingers is not None:
             return
@@ -96,6 +98,7 @@ class ImageProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         self._unseen_bytes = 0
+        self._head_bytes = self._piece_bytes
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -103,7 +106,7 @@ class ImageProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._end_deadline()
         # Longer pieces have a body in them, or more requests; seldom a head that is too large and came at once.
-        if max(self._piece_bytes, self._unseen_bytes) > MOST_HEAD_BYTES and self._counted() > MOST_HEAD_BYTES:
+        if self._head_bytes > MOST_HEAD_BYTES and self._counted() > MOST_HEAD_BYTES:
             self._head_too_large = True
             raise ValueError("the head is too large")  # ends the parsing; uvicorn calls `send_400_response`
         self._unseen_bytes = 0
