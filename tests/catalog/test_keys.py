@@ -6,12 +6,13 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from unittest.mock import patch
 
 import psycopg
 import pytest
-from sqlalchemy import BigInteger, ColumnElement, literal
+from sqlalchemy import BigInteger, ColumnElement, Engine, event, literal
 from tests.held import counted, told
 
 from lazypix.catalog import Catalog, Image
@@ -210,6 +211,27 @@ def test_copied_images_count_over_any_quota(catalog: Catalog) -> None:
     assert catalog.adopt(image("d", "of another catalog"))
     assert not catalog.adopt(image("a", key))
     assert told(catalog) == counted(catalog) == {key: (2, 200)}
+
+
+def test_room_that_is_given_back_while_it_is_refused_is_had(catalog: Catalog, url: str) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite has one who writes at a time")
+    key = made(catalog, max_images=1)
+    stored(catalog, "old", key)
+
+    def give_back(*arguments: object) -> None:
+        cursor, statement = arguments[1:3]
+        if str(statement).startswith("UPDATE api_keys") and cursor.rowcount == 0:  # type: ignore[attr-defined]
+            with closing(Catalog.open(url)) as another:
+                another.begin_delete("old")
+                another.end_delete("old")
+
+    event.listen(Engine, "after_cursor_execute", give_back)
+    try:
+        stored(catalog, "new", key)
+    finally:
+        event.remove(Engine, "after_cursor_execute", give_back)
+    assert catalog.keys.get(key).images == 1
 
 
 def test_many_at_once_never_get_over_a_quota_and_none_is_lost(catalog: Catalog) -> None:
