@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -231,6 +232,25 @@ class RawAnswer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+@contextmanager
+def trickling(connection: socket.socket) -> Iterator[None]:
+    """Send a byte now and then until the end of the block, or until the other side is gone."""
+    over = threading.Event()
+
+    def trickle() -> None:
+        with suppress(OSError):
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(WAIT_S)
 
 
 def exchange(server: Server, request: bytes, *, method: str = "GET") -> RawAnswer:

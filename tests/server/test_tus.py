@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,17 @@ from tests.fleet.machines import machines, shared_settings
 from tests.ports import free_port
 from tests.programs import Program
 from tests.server.nginx import nginx
-from tests.server.running import Server, ask, begin, kill, read_answer, running, stored_files, wait_until_ready
+from tests.server.running import (
+    Server,
+    ask,
+    begin,
+    kill,
+    read_answer,
+    running,
+    stored_files,
+    trickling,
+    wait_until_ready,
+)
 from tests.waiting import WAIT_S, until
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
@@ -230,21 +240,12 @@ def test_a_piece_that_stands_still_is_given_up_and_kept(tmp_path: Path) -> None:
 
 def test_a_piece_that_trickles_is_given_up_and_kept(tmp_path: Path) -> None:
     with running(tmp_path / "data", upload_idle_s="600", upload_deadline_s="5") as server:
-        path, gone = created(server), threading.Event()
-        with begun(server, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)) as connection:
-
-            def trickle() -> None:
-                with suppress(OSError):
-                    while not gone.wait(0.05):
-                        connection.sendall(b"x")
-
-            trickling = threading.Thread(target=trickle)
-            trickling.start()
-            try:
-                answer = read_answer(connection)
-            finally:
-                gone.set()
-                trickling.join(WAIT_S)
+        path = created(server)
+        with (
+            begun(server, path, 0, PICTURE[:CHUNK], announced=len(PICTURE)) as connection,
+            trickling(connection),
+        ):
+            answer = read_answer(connection)
         assert answer.status == 408
         assert offset(server, path) > CHUNK
 

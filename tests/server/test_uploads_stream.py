@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.engine.pictures import encoded, jpg, noise, quadrants
-from tests.server.running import Server, nothing_stored, peak_mib, read_answer, running
+from tests.server.running import Server, nothing_stored, peak_mib, read_answer, running, trickling
 from tests.waiting import WAIT_S, until
 
 MIB = 1024 * 1024
@@ -76,20 +75,8 @@ def test_an_upload_that_trickles_is_given_up(tmp_path: Path) -> None:
         nothing_stored(server.data),
         begin_upload(server, b"\x89PNG", announced=100_000) as connection,
     ):
-        gone = threading.Event()
-
-        def trickle() -> None:
-            with suppress(OSError):
-                while not gone.wait(0.1):
-                    connection.sendall(b"x")
-
-        trickling = threading.Thread(target=trickle)
-        trickling.start()
-        try:
+        with trickling(connection):
             answer = read_answer(connection)
-        finally:
-            gone.set()
-            trickling.join(WAIT_S)
         assert answer.status == 408
         assert b"within 1 seconds" in answer.body
 
